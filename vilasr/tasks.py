@@ -1,0 +1,226 @@
+"""Questions: one typed `Example` from the benchmark files and the RL file, with errors that name item and field."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from vilasr.images import ImageError, SizeRule, load_image
+
+
+class DataError(ValueError):
+    """Data that cannot be used; the message names file, item and field and says what to do."""
+
+
+class QuestionType(StrEnum):
+    MULTIPLE_CHOICE = "multiple choice"
+    NUMERICAL = "numerical"
+    REGRESSION = "regression"
+    VCI = "vci"  # SPAR-Bench's view_change_infer
+
+
+@dataclass(frozen=True)
+class Example:
+    """One question. `image_paths` are as written in the file; `frames` are filled by `load_frames`."""
+
+    id: str
+    question: str
+    options: tuple[str, ...]
+    answer: str
+    image_paths: tuple[str, ...]
+    question_type: QuestionType
+    task: str = ""  # the benchmark's own question type, e.g. "rel_direction_easy"
+    data_type: str = ""
+    grid_size: int | None = None
+    source: str = ""  # benchmark or data source, e.g. "maze"
+    frames: tuple[Image.Image, ...] = ()
+
+    @property
+    def is_maze(self) -> bool:
+        return self.data_type == "maze" or self.source == "maze" or self.grid_size is not None
+
+    @property
+    def caption_kind(self) -> str:
+        """Which captions the images get: "single", "multi" or "video"."""
+        if self.data_type in ("video", "spatial_r1") or self.source.startswith("vsi"):
+            return "video"
+        return "multi" if len(self.image_paths) > 1 else "single"
+
+    def digest(self) -> str:
+        """A short hash of everything that is asked, so that changed data is noticed on resume."""
+        content = [self.question, self.options, self.answer, self.image_paths, self.question_type, self.task]
+        return hashlib.sha256(json.dumps(content, ensure_ascii=True).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class BrokenItem:
+    """An item of a data file that could not be read; it is reported, and the others go on."""
+
+    id: str
+    error: str
+
+
+def find_image(name: str, data_file: Path, data_root: Path | None = None) -> Path:
+    """The file behind a path in data: absolute, data root, the data file's folder, working directory, in this order.
+
+    Raises DataError that names all places tried.
+    """
+    given = Path(name)
+    tried = [given] if given.is_absolute() else []
+    if not given.is_absolute():
+        tried = [folder / given for folder in (data_root, data_file.parent, Path.cwd()) if folder is not None]
+    for path in tried:
+        if path.is_file():
+            return path
+    places = "; ".join(str(path) for path in tried)
+    hint = "" if data_root is not None or given.is_absolute() else " (no data root was given)"
+    raise DataError(f"image_path: no file {name!r}; tried {places}{hint}")
+
+
+def load_frames(example: Example, rule: SizeRule, data_file: Path, data_root: Path | None = None) -> Example:
+    """The example with its images loaded at their final size. Raises DataError naming item and image."""
+    frames = []
+    for name in example.image_paths:
+        try:
+            frames.append(rule.apply(load_image(find_image(name, data_file, data_root))))
+        except (DataError, ImageError) as exc:
+            raise DataError(f"{data_file}: item {example.id}: {exc}") from exc
+    return replace(example, frames=tuple(frames))
+
+
+def read_examples(path: Path, source: str | None = None) -> list[Example | BrokenItem]:
+    """All items of a benchmark or RL file (`.json` list or `.jsonl`), in order; ids are unique.
+
+    `source` names the benchmark, the file's stem by default. A broken item becomes a `BrokenItem`; a file that is
+    no list of objects raises DataError.
+    """
+    source = source or path.stem
+    items: list[Example | BrokenItem] = []
+    seen: set[str] = set()
+    for number, record in enumerate(_records(path)):
+        fallback = f"{source}-{number:06d}"
+        try:
+            item: Example | BrokenItem = parse_example(record, fallback, source)
+        except DataError as exc:
+            item = BrokenItem(fallback, f"{path}: item {number}: {exc}")
+        if item.id in seen:
+            item = BrokenItem(f"{fallback}-duplicate", f"{path}: item {number}: id: {item.id!r} is used twice")
+        seen.add(item.id)
+        items.append(item)
+    return items
+
+
+def _records(path: Path) -> Iterator[object]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise DataError(f"{path}: cannot be read ({exc})") from exc
+    stripped = text.lstrip()
+    if stripped.startswith("["):
+        try:
+            yield from json.loads(stripped)
+        except (ValueError, RecursionError) as exc:
+            raise DataError(f"{path}: not JSON ({exc}); download or unpack it again") from exc
+        return
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                yield json.loads(line)
+            except (ValueError, RecursionError) as exc:
+                yield _BadLine(f"line {number} is not JSON ({exc})")
+
+
+@dataclass(frozen=True)
+class _BadLine:
+    message: str
+
+
+def parse_example(record: object, fallback_id: str, source: str = "") -> Example:
+    """One item. Accepts the benchmark layout (`problem_type`) and the RL layout (`question_type`).
+
+    Raises DataError naming the field.
+    """
+    if isinstance(record, _BadLine):
+        raise DataError(record.message)
+    if not isinstance(record, dict):
+        raise DataError(f"must be an object, not {type(record).__name__}")
+    kind = record.get("problem_type", record.get("question_type"))
+    try:
+        question_type = QuestionType(str(kind).strip().lower())
+    except ValueError as exc:
+        known = ", ".join(t.value for t in QuestionType)
+        raise DataError(f"problem_type / question_type: {kind!r} is not one of {known}") from exc
+    options = _options(record.get("options"))
+    if question_type is QuestionType.MULTIPLE_CHOICE and len(options) < 2:
+        raise DataError("options: a multiple-choice item needs at least two")
+    return Example(
+        id=_scalar(record, "id", fallback_id),
+        question=_scalar(record, "question"),
+        options=options,
+        answer=_scalar(record, "answer"),
+        image_paths=_paths(record.get("image_path")),
+        question_type=question_type,
+        task=_scalar(record, "original_question_type", question_type.value),
+        data_type=_scalar(record, "data_type", ""),
+        grid_size=_grid_size(record.get("grid_size")),
+        source=source,
+    )
+
+
+_REQUIRED = "\x00"
+
+
+def _scalar(record: dict[str, Any], field: str, default: str = _REQUIRED) -> str:
+    value = record.get(field)
+    if value is None:
+        if default is _REQUIRED:
+            raise DataError(f"{field}: is missing")
+        return default
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise DataError(f"{field}: must be a text or a number, not {type(value).__name__}")
+    text = str(value)
+    if default is _REQUIRED and not text.strip():
+        raise DataError(f"{field}: is empty")
+    return text
+
+
+def _options(value: object) -> tuple[str, ...]:
+    if value is None or value == "":
+        return ()
+    if isinstance(value, dict):
+        value = [f"{letter}. {text}" for letter, text in value.items()]
+    if not isinstance(value, list) or not all(isinstance(v, str | int | float) for v in value):
+        raise DataError("options: must be a list of texts")
+    return tuple(str(v) for v in value)
+
+
+def _paths(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list) or not value or not all(isinstance(v, str) and v for v in value):
+        raise DataError("image_path: must be a list of at least one path")
+    return tuple(value)
+
+
+def _grid_size(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, list) and value:  # some copies write [rows, columns]
+        value = value[0]
+    try:
+        return int(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as exc:
+        raise DataError(f"grid_size: {value!r} is not a whole number") from exc
+
+
+def select(items: Iterable[Example | BrokenItem], limit: int | None) -> list[Example | BrokenItem]:
+    """The first `limit` items; all without a limit."""
+    items = list(items)
+    return items if limit is None else items[:limit]
