@@ -1,0 +1,95 @@
+"""A checkpoint folder, looked at before a model library is: is it whole, what is its context, what is its content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from vilasr.tasks import DataError
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """`context` is the longest position the model was made for, in tokens; `fingerprint` hashes its content."""
+
+    path: Path
+    context: int
+    fingerprint: str
+
+
+def inspect_checkpoint(path: Path) -> Checkpoint:
+    """Raises DataError that names what is missing or damaged and says what to do."""
+    if not path.is_dir():
+        raise DataError(
+            f"{path}: no such checkpoint folder; download or train one, and name it by CKPT or --checkpoint"
+        )
+    config = _read_json(path / "config.json")
+    if not (path / "tokenizer.json").is_file() and not (path / "vocab.json").is_file():
+        raise DataError(f"{path}: no tokenizer.json; copy the tokenizer and processor files of the base model here")
+    index = path / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            shards = sorted(set(_read_json(index)["weight_map"].values()))
+        except (KeyError, AttributeError, TypeError) as exc:
+            raise DataError(f"{index}: field 'weight_map' is missing; copy the file again") from exc
+    else:
+        shards = ["model.safetensors"]
+    for shard in shards:
+        _check_safetensors(path / shard)
+    text = config.get("text_config") or config
+    context = text.get("max_position_embeddings") if isinstance(text, dict) else None
+    if not isinstance(context, int) or context < 1:
+        raise DataError(f"{path / 'config.json'}: field 'max_position_embeddings' is missing")
+    return Checkpoint(path, context, _fingerprint(path))
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as exc:
+        raise DataError(
+            f"{path}: missing; is this a Hugging Face model folder? (utils/model_merger.py makes one)"
+        ) from exc
+    except (OSError, ValueError) as exc:
+        raise DataError(f"{path}: unreadable ({exc}); copy the file again") from exc
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: must hold a JSON object")
+    return value
+
+
+def _check_safetensors(path: Path) -> None:
+    """Header and length agree: finds truncated downloads without reading the weights."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length)) if length <= min(size, 100 * _BLOCK) else None
+        if header is None:
+            raise ValueError("header longer than the file")
+        end = max((v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"), default=0)
+    except FileNotFoundError as exc:
+        raise DataError(f"{path}: missing; copy the checkpoint again") from exc
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise DataError(f"{path}: not a safetensors file ({exc}); copy the file again") from exc
+    if 8 + length + end != size:
+        raise DataError(f"{path}: {size} bytes where its header says {8 + length + end}; copy the file again")
+
+
+def _fingerprint(folder: Path) -> str:
+    """A hash of the content that takes milliseconds: small files whole, of large ones size, first and last MiB. So a
+    retrained checkpoint at the same path is noticed, and a moved one is the same."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.iterdir() if p.suffix in (".json", ".safetensors", ".jinja", ".txt", ".yaml")):
+        size = path.stat().st_size
+        digest.update(f"{path.name}:{size}:".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(_BLOCK))
+            if size > 2 * _BLOCK:
+                file.seek(-_BLOCK, os.SEEK_END)
+            digest.update(file.read(_BLOCK))
+    return digest.hexdigest()[:16]

@@ -1,0 +1,266 @@
+"""vLLM inside this process, on CPU and CUDA alike, token-in and token-out.
+
+One thread owns the engine: it adds waiting requests, then steps. So turns of many episodes share each step, and no
+episode waits for another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import queue
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from vilasr.engines.base import EngineDied, Sampling, Session, Stopped
+from vilasr.engines.chat import ChatTokens
+from vilasr.images import SizeRule
+from vilasr.messages import FinishReason, Message, Reply
+from vilasr.traces import StopReason
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class VllmOptions:
+    """`max_model_len` counts all tokens of an episode, images expanded. `max_images` bounds one conversation."""
+
+    max_model_len: int = 32768
+    max_images: int = 42
+    max_num_seqs: int = 64
+    tensor_parallel_size: int = 1
+    gpu_memory_utilization: float = 0.9
+    enforce_eager: bool = False
+    logprobs: bool = False
+
+
+@dataclass
+class _Conversation:
+    ids: list[int] = field(default_factory=list)  # one pad an image, as vLLM takes them
+    images: list[Image.Image] = field(default_factory=list)
+    expanded: int = 0  # length with images expanded
+    turn_ended: bool = True
+
+
+@dataclass(frozen=True)
+class _Request:
+    prompt: Any
+    params: Any
+    future: asyncio.Future
+    loop: asyncio.AbstractEventLoop
+
+
+class VllmEngine:
+    """See `vilasr.engines.base.Engine`. `checkpoint` is a local Qwen2-VL family folder; `rule` the image rule of the
+    profile, handed to vLLM so that its own resize changes nothing. Raises EngineDied if vLLM cannot start."""
+
+    def __init__(
+        self, checkpoint: str | Path, rule: SizeRule, sampling: Sampling, options: VllmOptions | None = None
+    ) -> None:
+        self.sampling = sampling
+        self.options = options or VllmOptions()
+        self._rule = rule
+        self._checkpoint = str(checkpoint)
+        self._inbox: queue.Queue[_Request | None] = queue.Queue()
+        self._dead: str | None = None
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="vllm", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+        if self._dead is not None:
+            raise EngineDied(f"{checkpoint}: vLLM could not start: {self._dead}")
+
+    def session(self, seed: int) -> Session:
+        return Session(seed, state=_Conversation())
+
+    async def reply(self, session: Session, new_messages: Sequence[Message]) -> Reply | Stopped:
+        conversation: _Conversation = session.state
+        self._extend(conversation, new_messages)
+        room = self.options.max_model_len - conversation.expanded
+        if room < 1:
+            detail = f"{conversation.expanded} tokens fill the context of {self.options.max_model_len}"
+            return Stopped(StopReason.CONTEXT_OVERFLOW, detail)
+        if self._dead is not None:
+            raise EngineDied(self._dead)
+        loop = asyncio.get_running_loop()
+        request = _Request(
+            prompt=self._prompt(conversation),
+            params=self._params(min(self.sampling.turn_tokens, room), session.seed + session.usage.turns),
+            future=loop.create_future(),
+            loop=loop,
+        )
+        self._inbox.put(request)
+        try:
+            output = await request.future
+        except EngineDied:
+            raise
+        except Exception as exc:  # vLLM refused this one request; the others go on
+            return Stopped(StopReason.ENGINE_ERROR, f"{type(exc).__name__}: {exc}")
+        return self._take(session, conversation, output)
+
+    async def aclose(self) -> None:
+        self._inbox.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    # ---- tokens
+
+    def _extend(self, conversation: _Conversation, messages: Sequence[Message]) -> None:
+        if conversation.ids:
+            ids = self.chat.following(messages, conversation.turn_ended)
+        else:
+            ids = self.chat.opening(messages)
+        images = [picture.image for message in messages for picture in message.pictures]
+        conversation.ids += ids
+        conversation.images += images
+        unit = self._rule.factor**2
+        conversation.expanded += len(ids) + sum(image.width * image.height // unit - 1 for image in images)
+
+    def _take(self, session: Session, conversation: _Conversation, output: Any) -> Reply:
+        """Keep the sampled ids, without a forbidden token at their end, and make the reply of them."""
+        completion = output.outputs[0]
+        ids = list(completion.token_ids)
+        finish = FinishReason.LENGTH if completion.finish_reason == "length" else FinishReason.STOP
+        if ids and ids[-1] in self.chat.forbidden:
+            ids.pop()
+            finish = FinishReason.FORBIDDEN_TOKEN
+        conversation.ids += ids
+        conversation.expanded += len(ids)
+        conversation.turn_ended = bool(ids) and ids[-1] == self.chat.end
+        session.usage.turns += 1
+        session.usage.sampled += len(ids)
+        session.usage.prompt = conversation.expanded - len(ids)
+        spoken = ids[:-1] if ids and ids[-1] in (self.chat.end, self.chat.end_of_text) else ids
+        logprobs = ()
+        if completion.logprobs:
+            pairs = zip(ids, completion.logprobs, strict=False)
+            logprobs = tuple(at[token].logprob for token, at in pairs)
+        return Reply(self.chat.decode(spoken), finish, tuple(ids), logprobs)
+
+    def _prompt(self, conversation: _Conversation) -> dict[str, Any]:
+        prompt: dict[str, Any] = {"prompt_token_ids": list(conversation.ids)}
+        if conversation.images:
+            prompt["multi_modal_data"] = {"image": list(conversation.images)}
+        return prompt
+
+    def _params(self, max_tokens: int, seed: int) -> Any:
+        from vllm import SamplingParams
+
+        greedy = self.sampling.temperature == 0
+        return SamplingParams(
+            temperature=self.sampling.temperature,
+            top_p=self.sampling.top_p,
+            seed=None if greedy else seed % 2**31,
+            max_tokens=max_tokens,
+            stop_token_ids=[self.chat.end, self.chat.end_of_text, *sorted(self.chat.forbidden)],
+            detokenize=False,
+            logprobs=0 if self.options.logprobs else None,
+        )
+
+    # ---- the thread that owns vLLM
+
+    def _run(self) -> None:
+        waiting: dict[str, _Request] = {}
+        try:
+            engine = self._start()
+            self._ready.set()
+            number = 0
+            while True:
+                idle = not engine.has_unfinished_requests()
+                for request in self._drain(idle):
+                    if request is None:
+                        engine.engine_core.shutdown()
+                        return
+                    number += 1
+                    try:
+                        engine.add_request(str(number), request.prompt, request.params)
+                        waiting[str(number)] = request
+                    except Exception as exc:
+                        _settle(request, exc)
+                if engine.has_unfinished_requests():
+                    for output in engine.step():
+                        if output.finished:
+                            _settle(waiting.pop(output.request_id), output)
+        except BaseException as exc:
+            log.debug("vLLM failed", exc_info=True)
+            self._dead = f"{type(exc).__name__}: {exc}"
+            for request in [*waiting.values(), *self._drain(idle=False)]:
+                if request is not None:
+                    _settle(request, EngineDied(self._dead))
+        finally:
+            self._ready.set()
+
+    def _drain(self, idle: bool) -> list[_Request | None]:
+        """What is in the inbox; waits for the first where there is nothing else to do."""
+        requests = [self._inbox.get()] if idle else []
+        while True:
+            try:
+                requests.append(self._inbox.get_nowait())
+            except queue.Empty:
+                return requests
+
+    def _start(self) -> Any:
+        on_cpu = not _cuda()
+        for name, value in _environment(on_cpu).items():
+            os.environ.setdefault(name, value)
+        from transformers import AutoTokenizer
+        from vllm.engine.arg_utils import EngineArgs
+        from vllm.v1.engine.llm_engine import LLMEngine
+
+        self.chat = ChatTokens(AutoTokenizer.from_pretrained(self._checkpoint))
+        options = self.options
+        arguments: dict[str, Any] = {
+            "model": self._checkpoint,
+            "max_model_len": options.max_model_len,
+            "max_num_seqs": options.max_num_seqs,
+            "limit_mm_per_prompt": {"image": options.max_images, "video": 0},
+            "mm_processor_kwargs": {"min_pixels": self._rule.min_pixels, "max_pixels": self._rule.max_pixels},
+            "generation_config": "vllm",  # sampling is ours to say, not the checkpoint's
+            "enforce_eager": options.enforce_eager or on_cpu,
+            "tensor_parallel_size": options.tensor_parallel_size,
+            "gpu_memory_utilization": options.gpu_memory_utilization,
+            "seed": self.sampling.seed,
+            "disable_log_stats": True,
+        }
+        if on_cpu:
+            arguments |= {"distributed_executor_backend": "uni", "skip_mm_profiling": True}
+        return LLMEngine.from_engine_args(EngineArgs(**arguments))
+
+
+def _settle(request: _Request, result: Any) -> None:
+    """Hand the result to the waiting coroutine, in its own event loop."""
+
+    def settle() -> None:
+        if request.future.done():
+            return
+        if isinstance(result, Exception):
+            request.future.set_exception(result)
+        else:
+            request.future.set_result(result)
+
+    if not request.loop.is_closed():
+        request.loop.call_soon_threadsafe(settle)
+
+
+def _cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _environment(on_cpu: bool) -> dict[str, str]:
+    """Start-up settings; on a CPU they bring vLLM's start from minutes to seconds."""
+    settings = {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_LOGGING_LEVEL": "ERROR",  # its warnings on a CPU come by the thousand; set it to see more
+        "VLLM_NO_USAGE_STATS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    if on_cpu:
+        settings |= {"TORCHDYNAMO_DISABLE": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
+    return settings

@@ -1,0 +1,204 @@
+"""The nano model: a tiny, randomly initialised Qwen2.5-VL that transformers, vLLM, LLaMA-Factory and verl all load.
+
+It has Qwen's special tokens, chat format and image processor, so that the whole recipe runs on a laptop through the
+same code as the 7B model. Needs the `sft` extra (torch, transformers).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vilasr.tasks import DataError
+
+log = logging.getLogger(__name__)
+
+# Qwen2.5-VL's control tokens, in its order.
+CONTROL_TOKENS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|object_ref_start|>",
+    "<|object_ref_end|>",
+    "<|box_start|>",
+    "<|box_end|>",
+    "<|quad_start|>",
+    "<|quad_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+
+# How Qwen2's tokenizer cuts text before BPE: contractions, letters, single digits, punctuation, line ends, spaces.
+_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+# Qwen2-VL's conversation format: the default system turn where none is given, a pad between vision marks an image.
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if loop.first and message['role'] != 'system' %}"
+    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+    "{% endif %}"
+    "<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}"
+    "{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' or 'image' in part or 'image_url' in part %}"
+    "<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif part['type'] == 'video' or 'video' in part %}<|vision_start|><|video_pad|><|vision_end|>"
+    "{% elif 'text' in part %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}"
+    "<|im_end|>\n"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NanoSize:
+    """Shape of the model. `hidden` is shared by text and vision; heads have `hidden // heads` channels (even, at least
+    16). The defaults give about 3 million parameters."""
+
+    hidden: int = 192
+    text_layers: int = 4
+    vision_layers: int = 3
+    heads: int = 6
+    kv_heads: int = 2
+    vocab: int = 1024
+    context: int = 8192
+    max_pixels: int = 448 * 28 * 28
+
+    def __post_init__(self) -> None:
+        if self.hidden % self.heads or (self.hidden // self.heads) % 16:
+            raise ValueError("hidden / heads must be a multiple of 16")
+        if self.heads % self.kv_heads:
+            raise ValueError("heads must be a multiple of kv_heads")
+        if self.vocab < 256 + len(CONTROL_TOKENS) + 1:
+            raise ValueError(f"vocab must be above {256 + len(CONTROL_TOKENS)}: all bytes and the control tokens")
+
+
+def corpus_texts(path: Path) -> Iterator[str]:
+    """The texts of a ShareGPT file: every message's content. Raises DataError naming the file."""
+    try:
+        items = json.loads(path.read_text(encoding="utf-8"))
+        for item in items:
+            for message in item["conversations"]:
+                yield message["content"]
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise DataError(f"{path}: not a ShareGPT file ({exc!r}); tools/make_mazes.py writes one") from exc
+
+
+def build_tokenizer(texts: Iterable[str], vocab: int) -> Any:
+    """A byte-level BPE tokenizer with Qwen's control tokens; `vocab` is its full size, control tokens included.
+
+    Where the texts give fewer merges than `vocab` asks for, the rest is filled with unused tokens, so that the
+    model's vocabulary equals the tokenizer's (vLLM never samples an id the tokenizer lacks).
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import Qwen2TokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # pyright: ignore[reportAttributeAccessIssue]
+        [
+            pre_tokenizers.Split(Regex(_SPLIT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab - len(CONTROL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=[],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    fast = Qwen2TokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        bos_token=None,
+        unk_token=None,
+        additional_special_tokens=list(CONTROL_TOKENS),
+    )
+    fast.add_tokens([f"<|unused_{i}|>" for i in range(vocab - len(fast))])
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def build_nano(out: Path, texts: Iterable[str], size: NanoSize, seed: int = 0) -> int:
+    """Write the model folder (weights bf16, tokenizer, processor, generation config). Returns the parameter count."""
+    import torch
+    from transformers import (
+        GenerationConfig,
+        Qwen2_5_VLConfig,
+        Qwen2_5_VLForConditionalGeneration,
+        Qwen2_5_VLProcessor,
+        Qwen2VLImageProcessor,
+        Qwen2VLVideoProcessor,
+    )
+
+    tokenizer = build_tokenizer(texts, size.vocab)
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in CONTROL_TOKENS}
+    head = size.hidden // size.heads
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "hidden_size": size.hidden,
+            "intermediate_size": 4 * size.hidden,
+            "num_hidden_layers": size.text_layers,
+            "num_attention_heads": size.heads,
+            "num_key_value_heads": size.kv_heads,
+            "vocab_size": len(tokenizer),
+            "max_position_embeddings": size.context,
+            # head / 2 rotary pairs over time, height and width, in Qwen2.5-VL's ratio 2 : 3 : 3
+            "rope_parameters": {
+                "rope_type": "default",
+                "mrope_section": [head // 8, 3 * head // 16, 3 * head // 16],
+                "rope_theta": 1e6,
+            },
+            "tie_word_embeddings": True,
+            "bos_token_id": ids["<|endoftext|>"],
+            "eos_token_id": ids["<|im_end|>"],
+            "pad_token_id": ids["<|endoftext|>"],
+        },
+        vision_config={
+            "depth": size.vision_layers,
+            "hidden_size": size.hidden,
+            "intermediate_size": 2 * size.hidden,
+            "num_heads": size.heads,
+            "out_hidden_size": size.hidden,
+            "fullatt_block_indexes": [size.vision_layers - 1],
+            "window_size": 112,
+            "patch_size": 14,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "in_channels": 3,
+        },
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(seed)
+    model = Qwen2_5_VLForConditionalGeneration(config).to(torch.bfloat16)
+    model.generation_config = GenerationConfig(
+        eos_token_id=[ids["<|im_end|>"], ids["<|endoftext|>"]], pad_token_id=ids["<|endoftext|>"]
+    )
+    processor = Qwen2_5_VLProcessor(
+        image_processor=Qwen2VLImageProcessor(min_pixels=4 * 28 * 28, max_pixels=size.max_pixels),
+        tokenizer=tokenizer,
+        video_processor=Qwen2VLVideoProcessor(),
+        chat_template=CHAT_TEMPLATE,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    processor.save_pretrained(out)
+    model.save_pretrained(out)
+    count = sum(p.numel() for p in model.parameters())
+    log.info("%s: %.2f M parameters, vocabulary %d", out, count / 1e6, len(tokenizer))
+    return count

@@ -1,0 +1,211 @@
+"""Result files: one JSON object a line, appended as episodes end, resumed by item id and configuration hash."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from vilasr.tasks import DataError, Example, QuestionType
+from vilasr.traces import StopReason, Trace, trace_from_json, trace_to_json
+
+log = logging.getLogger(__name__)
+
+RUN_FILE = "run.json"
+_FAILURES = (StopReason.INPUT_ERROR, StopReason.ENGINE_ERROR)
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """A short hash of everything that changes results."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def result_row(
+    example: Example, trace: Trace, config: str, image_files: tuple[str, ...] = (), **extra: Any
+) -> dict[str, Any]:
+    """One line: the question, its truth, the images' files, and the whole trace; enough to score and to redraw."""
+    return {
+        "id": example.id,
+        "digest": example.digest(),
+        "config": config,
+        "benchmark": example.source,
+        "question": example.question,
+        "options": list(example.options),
+        "truth": example.answer,
+        "question_type": example.question_type,
+        "task": example.task,
+        "data_type": example.data_type,
+        "image_files": list(image_files or example.image_paths),
+        **extra,
+        **trace_to_json(trace),
+    }
+
+
+def broken_row(item_id: str, source: str, config: str, error: str) -> dict[str, Any]:
+    """The line of an item that could not be read."""
+    return {
+        "id": item_id,
+        "digest": "",
+        "config": config,
+        "benchmark": source,
+        "stop_reason": StopReason.INPUT_ERROR,
+        "detail": error,
+        "answer": None,
+    }
+
+
+@dataclass(frozen=True)
+class Result:
+    """A line read back. `example` and `trace` are None where the item could not be read (`detail` says why)."""
+
+    id: str
+    digest: str
+    config: str
+    example: Example | None
+    trace: Trace | None
+    image_files: tuple[str, ...] = ()
+    detail: str = ""
+
+
+def parse_row(row: Any) -> Result:
+    """Raises DataError naming the field."""
+    if not isinstance(row, dict):
+        raise DataError("must be an object")
+    try:
+        item_id, digest, config = str(row["id"]), str(row["digest"]), str(row["config"])
+        if row["stop_reason"] == StopReason.INPUT_ERROR:
+            return Result(item_id, digest, config, None, None, detail=str(row["detail"]))
+        example = Example(
+            id=item_id,
+            question=row["question"],
+            options=tuple(row["options"]),
+            answer=row["truth"],
+            image_paths=tuple(row["image_files"]),
+            question_type=QuestionType(row["question_type"]),
+            task=row["task"],
+            data_type=row["data_type"],
+            source=row["benchmark"],
+        )
+        trace = trace_from_json(example.id, row)
+    except KeyError as exc:
+        raise DataError(f"field {exc} is missing") from exc
+    except (TypeError, ValueError) as exc:
+        raise DataError(f"a field has the wrong type or value ({exc})") from exc
+    return Result(item_id, digest, config, example, trace, example.image_paths, trace.detail)
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """(line number, object or DataError) of each line. A half-written last line, as after a kill, is left out."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            if not line.endswith(b"\n"):
+                log.warning("%s: line %d is half-written and left out", path, number)
+                return
+            try:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError) as exc:
+                yield number, DataError(f"{path}: line {number}: not JSON ({exc})")
+
+
+class ResultsWriter:
+    """Appends rows to `folder/results.jsonl`; one process at a time.
+
+    `done` holds (id, digest) of what is there. Opening cuts off a half-written last line, and with `retry_errors` the
+    rows of items that failed. Raises DataError if the file holds results of another configuration, is damaged, or is
+    being written by another process.
+    """
+
+    def __init__(self, folder: Path, config: Mapping[str, Any], retry_errors: bool = False) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / "results.jsonl"
+        self.config = config_hash(config)
+        self.done: set[tuple[str, str]] = set()
+        self._lock = (folder / ".lock").open("ab")
+        try:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as exc:
+                raise DataError(f"{self.path}: another run is writing it; stop that one first") from exc
+            if self.path.exists():
+                self._resume(folder, config, retry_errors)
+            _write_atomically(folder / RUN_FILE, json.dumps({"hash": self.config, **config}, indent=2, default=str))
+            self._file = self.path.open("ab")
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def _resume(self, folder: Path, config: Mapping[str, Any], retry_errors: bool) -> None:
+        whole, failed = 0, 0  # bytes of whole lines, rows to be run again
+        for line, row in self._whole_lines():
+            if row["config"] != self.config:
+                raise DataError(f"{self.path}: {_difference(folder, row['config'], config)}")
+            whole += len(line)
+            if retry_errors and row["stop_reason"] in _FAILURES:
+                failed += 1
+            else:
+                self.done.add((row["id"], row["digest"]))
+        if whole < self.path.stat().st_size:
+            log.warning("%s: the last line was half-written; its item is run again", self.path)
+            os.truncate(self.path, whole)
+        if failed:
+            temporary = self.path.with_suffix(".jsonl.tmp")
+            with temporary.open("wb") as out:
+                out.writelines(line for line, row in self._whole_lines() if row["stop_reason"] not in _FAILURES)
+            os.replace(temporary, self.path)
+            log.info("%s: %d failed items are run again", self.path, failed)
+
+    def _whole_lines(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    return
+                try:
+                    row = json.loads(line)
+                    _ = row["config"], row["id"], row["digest"], row["stop_reason"]
+                except (ValueError, KeyError, TypeError) as exc:
+                    raise DataError(
+                        f"{self.path}: line {number} is damaged ({exc}); remove it, or --overwrite"
+                    ) from exc
+                yield line, row
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """One write of one whole line, so a kill tears at most the last."""
+        self._file.write(json.dumps(row, ensure_ascii=True, allow_nan=False).encode() + b"\n")
+        self._file.flush()
+
+    def __enter__(self) -> ResultsWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        self._file.close()
+        self._lock.close()
+
+
+def _difference(folder: Path, found: str, config: Mapping[str, Any]) -> str:
+    """What to tell a user whose results belong to another configuration."""
+    message = f"holds results of another configuration ({found}, now {config_hash(config)})"
+    try:
+        old = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+        changed = [
+            key for key in config if json.dumps(old.get(key), default=str) != json.dumps(config[key], default=str)
+        ]
+        if old.get("hash") == found and changed:
+            message += f"; changed: {', '.join(changed)}"
+    except (OSError, ValueError, AttributeError):
+        pass  # without the old settings the message is shorter, not wrong
+    return message + ". Choose another MODE or output folder, or --overwrite"
+
+
+def _write_atomically(path: Path, content: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(content, encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,77 @@
+"""What an answer says, and whether it is right, by the question's type: the `corrected` rule.
+
+It takes an answer for what a reader would: "B", "(b)", "B. chair", "chair" and "The answer is B" are the same choice,
+"2.5 m" and "about 1,250" are numbers. An answer that fits two options is none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from vilasr.prompts import option_letter
+from vilasr.scoring.metrics import mean_relative_accuracy
+from vilasr.tasks import Example, QuestionType
+
+_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?|[-+]?\.\d+")
+_LONE_LETTER = re.compile(r"\W*([A-Za-z])\W*")
+_LEADING_LETTER = re.compile(r"\W*([A-Za-z])\s*[.):]\s*(?P<rest>.*)", re.DOTALL)
+_MENTIONED_LETTER = re.compile(r"\b([A-Z])\b(?!\s+[a-z])")
+_MAX_ANSWER_CHARS = 2000
+
+
+def choice_letter(answer: str, options: Sequence[str]) -> str | None:
+    """The option an answer names, as its letter "A", "B", ...; None where it names none or more than one."""
+    text = answer.strip()[:_MAX_ANSWER_CHARS]
+    letters = [chr(ord("A") + i) for i in range(len(options))]
+    lone = _LONE_LETTER.fullmatch(text)
+    if lone:
+        letter = lone[1].upper()
+        return letter if letter in letters else None
+    folded = _fold(text)
+    named = [letter for letter, option in zip(letters, options, strict=True) if _fold(_body(option)) == folded]
+    if len(named) == 1:
+        return named[0]
+    leading = _LEADING_LETTER.fullmatch(text)
+    if leading and leading[1].upper() in letters:
+        return leading[1].upper()
+    mentioned = {letter for letter in _MENTIONED_LETTER.findall(text) if letter in letters}
+    return mentioned.pop() if len(mentioned) == 1 else None
+
+
+def _body(option: str) -> str:
+    """An option's text without the letter it may carry itself."""
+    if option_letter(option) is None:
+        return option
+    return re.split(r"[.):]", option.strip(), maxsplit=1)[1]
+
+
+def _fold(text: str) -> str:
+    return " ".join(text.casefold().strip(" .\n\t\"'`*").split())
+
+
+def first_number(answer: str) -> float | None:
+    """The first number in the text, with its sign; commas between thousands are read as such. None without one."""
+    match = _NUMBER.search(answer[:_MAX_ANSWER_CHARS])
+    return float(match[0].replace(",", "")) if match else None
+
+
+def corrected_accuracy(example: Example, answer: str | None) -> float:
+    """Accuracy of an answer in [0, 1]: 0 or 1 for a choice, mean relative accuracy for a number. No answer is 0.
+
+    Raises ValueError where the item's own answer cannot be read as its type (the data is wrong, not the model).
+    """
+    if example.question_type is QuestionType.MULTIPLE_CHOICE:
+        truth = choice_letter(example.answer, example.options)
+        if truth is None:
+            raise ValueError(
+                f"item {example.id}: answer: {example.answer!r} is none of its {len(example.options)} options"
+            )
+        return float(answer is not None and choice_letter(answer, example.options) == truth)
+    if example.question_type is QuestionType.VCI:
+        raise ValueError(f"item {example.id}: question type 'vci' is scored by SPAR-Bench's own scorer only")
+    target = first_number(example.answer)
+    if target is None:
+        raise ValueError(f"item {example.id}: answer: {example.answer!r} is not a number")
+    predicted = None if answer is None else first_number(answer)
+    return 0.0 if predicted is None else mean_relative_accuracy(predicted, target)
