@@ -48,6 +48,14 @@ class _Conversation:
     turn_ended: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Token ids with images expanded, and each image's (time, height, width) in patches."""
+
+    ids: list[int]
+    grids: list[list[int]]
+
+
 @dataclass(frozen=True)
 class _Request:
     prompt: Any
@@ -80,37 +88,38 @@ class VllmEngine:
         return Session(seed, state=_Conversation())
 
     async def reply(self, session: Session, new_messages: Sequence[Message]) -> Reply | Stopped:
+        self.extend(session, new_messages)
         conversation: _Conversation = session.state
-        self._extend(conversation, new_messages)
         room = self.options.max_model_len - conversation.expanded
         if room < 1:
             detail = f"{conversation.expanded} tokens fill the context of {self.options.max_model_len}"
             return Stopped(StopReason.CONTEXT_OVERFLOW, detail)
         if self._dead is not None:
             raise EngineDied(self._dead)
-        loop = asyncio.get_running_loop()
-        request = _Request(
-            prompt=self._prompt(conversation),
-            params=self._params(min(self.sampling.turn_tokens, room), session.seed + session.usage.turns),
-            future=loop.create_future(),
-            loop=loop,
-        )
-        self._inbox.put(request)
+        params = self._params(min(self.sampling.turn_tokens, room), session.seed + session.usage.turns)
         try:
-            output = await request.future
+            output = await self._submit(self._prompt(conversation), params)
         except EngineDied:
             raise
         except Exception as exc:  # vLLM refused this one request; the others go on
             return Stopped(StopReason.ENGINE_ERROR, f"{type(exc).__name__}: {exc}")
-        return self._take(session, conversation, output)
+        return self._take(session, output)
 
     async def aclose(self) -> None:
         self._inbox.put(None)
         await asyncio.to_thread(self._thread.join)
 
+    async def _submit(self, prompt: Any, params: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        request = _Request(prompt, params, loop.create_future(), loop)
+        self._inbox.put(request)
+        return await request.future
+
     # ---- tokens
 
-    def _extend(self, conversation: _Conversation, messages: Sequence[Message]) -> None:
+    def extend(self, session: Session, messages: Sequence[Message]) -> None:
+        """Append messages, and the beginning of the assistant's turn, to the session's tokens and images."""
+        conversation: _Conversation = session.state
         if conversation.ids:
             ids = self.chat.following(messages, conversation.turn_ended)
         else:
@@ -121,7 +130,18 @@ class VllmEngine:
         unit = self._rule.factor**2
         conversation.expanded += len(ids) + sum(image.width * image.height // unit - 1 for image in images)
 
-    def _take(self, session: Session, conversation: _Conversation, output: Any) -> Reply:
+    def keep(self, session: Session, ids: Sequence[int]) -> None:
+        """Append a turn's sampled ids as they are: token-in, token-out."""
+        conversation: _Conversation = session.state
+        conversation.ids += ids
+        conversation.expanded += len(ids)
+        conversation.turn_ended = bool(ids) and ids[-1] == self.chat.end
+
+    async def as_seen(self, session: Session) -> Seen:
+        """What the model is given for the session so far, by vLLM's own preprocessing."""
+        return await self._submit(self._prompt(session.state), None)
+
+    def _take(self, session: Session, output: Any) -> Reply:
         """Keep the sampled ids, without a forbidden token at their end, and make the reply of them."""
         completion = output.outputs[0]
         ids = list(completion.token_ids)
@@ -129,17 +149,14 @@ class VllmEngine:
         if ids and ids[-1] in self.chat.forbidden:
             ids.pop()
             finish = FinishReason.FORBIDDEN_TOKEN
-        conversation.ids += ids
-        conversation.expanded += len(ids)
-        conversation.turn_ended = bool(ids) and ids[-1] == self.chat.end
         session.usage.turns += 1
         session.usage.sampled += len(ids)
-        session.usage.prompt = conversation.expanded - len(ids)
+        session.usage.prompt = session.state.expanded
+        self.keep(session, ids)
         spoken = ids[:-1] if ids and ids[-1] in (self.chat.end, self.chat.end_of_text) else ids
         logprobs = ()
         if completion.logprobs:
-            pairs = zip(ids, completion.logprobs, strict=False)
-            logprobs = tuple(at[token].logprob for token, at in pairs)
+            logprobs = tuple(at[token].logprob for token, at in zip(ids, completion.logprobs, strict=False))
         return Reply(self.chat.decode(spoken), finish, tuple(ids), logprobs)
 
     def _prompt(self, conversation: _Conversation) -> dict[str, Any]:
@@ -178,6 +195,9 @@ class VllmEngine:
                         return
                     number += 1
                     try:
+                        if request.params is None:
+                            _settle(request, self._look(engine, request.prompt))
+                            continue
                         engine.add_request(str(number), request.prompt, request.params)
                         waiting[str(number)] = request
                     except Exception as exc:
@@ -194,6 +214,16 @@ class VllmEngine:
                     _settle(request, EngineDied(self._dead))
         finally:
             self._ready.set()
+
+    def _look(self, engine: Any, prompt: Any) -> Seen:
+        """Preprocess without generating, and without the cache, which would leave out what it holds."""
+        engine.reset_mm_cache()
+        request = engine.input_processor.process_inputs(
+            "look", prompt, self._params(1, 0), supported_tasks=engine.get_supported_tasks()
+        )
+        grids = [feature.data["image_grid_thw"].data.tolist() for feature in request.mm_features or ()]
+        engine.reset_mm_cache()
+        return Seen(list(request.prompt_token_ids), grids)
 
     def _drain(self, idle: bool) -> list[_Request | None]:
         """What is in the inbox; waits for the first where there is nothing else to do."""

@@ -16,7 +16,8 @@ from vilasr.tasks import Example, QuestionType
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?|[-+]?\.\d+")
 _LONE_LETTER = re.compile(r"\W*([A-Za-z])\W*")
 _LEADING_LETTER = re.compile(r"\W*([A-Za-z])\s*[.):]\s*(?P<rest>.*)", re.DOTALL)
-_MENTIONED_LETTER = re.compile(r"\b([A-Z])\b(?!\s+[a-z])")
+# A capital letter on its own; not the article in "A chair is", but the choice in "A or B" and "A is right"
+_MENTIONED_LETTER = re.compile(r"\b(A)\b(?!\s+(?!(?:or|and|is)\b)[a-z])|\b([B-Z])\b")
 _MAX_ANSWER_CHARS = 2000
 
 
@@ -35,7 +36,7 @@ def choice_letter(answer: str, options: Sequence[str]) -> str | None:
     leading = _LEADING_LETTER.fullmatch(text)
     if leading and leading[1].upper() in letters:
         return leading[1].upper()
-    mentioned = {letter for letter in _MENTIONED_LETTER.findall(text) if letter in letters}
+    mentioned = {match[0] for match in _MENTIONED_LETTER.finditer(text) if match[0] in letters}
     return mentioned.pop() if len(mentioned) == 1 else None
 
 

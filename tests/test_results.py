@@ -1,0 +1,114 @@
+import json
+import multiprocessing
+import random
+
+import pytest
+
+from tests.golden import golden_traces
+from vilasr.results import ResultsWriter, broken_row, parse_row, read_lines, result_row
+from vilasr.tasks import DataError
+
+GOLDEN = golden_traces()[:3]
+CONFIG = {"checkpoint": "a", "seed": 0}
+
+
+def rows(config: str = "c") -> list[dict]:
+    return [result_row(g.example, g.run().trace(), config, usage={"turns": 1}) for g in GOLDEN]
+
+
+def fill(folder, config=CONFIG, count=3) -> ResultsWriter:
+    with ResultsWriter(folder, config) as writer:
+        for row in rows(writer.config)[:count]:
+            writer.append(row)
+    return writer
+
+
+def test_rows_read_back_equal(tmp_path):
+    writer = fill(tmp_path)
+    results = [parse_row(row) for _, row in read_lines(writer.path)]
+    for golden, result in zip(GOLDEN, results, strict=True):
+        assert result.trace == golden.run().trace()
+        assert result.example.digest() == golden.example.digest() == result.digest
+
+
+def test_resume_knows_what_is_done(tmp_path):
+    fill(tmp_path, count=2)
+    with ResultsWriter(tmp_path, CONFIG) as writer:
+        assert writer.done == {(g.example.id, g.example.digest()) for g in GOLDEN[:2]}
+
+
+def test_a_torn_tail_at_any_byte_is_cut_off(tmp_path):
+    writer = fill(tmp_path)
+    whole = writer.path.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    for cut in random.Random(0).sample(range(len(whole)), 25):
+        writer.path.write_bytes(whole[:cut])
+        with ResultsWriter(tmp_path, CONFIG) as again:
+            kept = 0
+            while kept < len(lines) and sum(map(len, lines[: kept + 1])) <= cut:
+                kept += 1
+            assert len(again.done) == kept
+        assert writer.path.read_bytes() == b"".join(lines[:kept])
+
+
+def test_other_settings_are_refused_and_named(tmp_path):
+    fill(tmp_path)
+    with pytest.raises(DataError, match=r"another configuration.*changed: seed.*--overwrite"):
+        ResultsWriter(tmp_path, {**CONFIG, "seed": 1})
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    writer = fill(tmp_path)
+    lines = writer.path.read_text().splitlines()
+    writer.path.write_text("\n".join([lines[0], "junk", lines[2]]) + "\n")
+    with pytest.raises(DataError, match="line 2 is damaged"):
+        ResultsWriter(tmp_path, CONFIG)
+
+
+def test_failed_items_stay_unless_asked(tmp_path):
+    with ResultsWriter(tmp_path, CONFIG) as writer:
+        writer.append(broken_row("bad", "maze", writer.config, "no image"))
+        writer.append(rows(writer.config)[0])
+    with ResultsWriter(tmp_path, CONFIG) as writer:
+        assert ("bad", "") in writer.done
+    with ResultsWriter(tmp_path, CONFIG, retry_errors=True) as writer:
+        assert writer.done == {(GOLDEN[0].example.id, GOLDEN[0].example.digest())}
+    assert len(writer.path.read_text().splitlines()) == 1
+
+
+def _open(folder, queue) -> None:
+    try:
+        ResultsWriter(folder, CONFIG)
+        queue.put("opened")
+    except DataError as exc:
+        queue.put(str(exc))
+
+
+def test_two_processes_do_not_write_one_file(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    with ResultsWriter(tmp_path, CONFIG):
+        process = context.Process(target=_open, args=(tmp_path, queue))
+        process.start()
+        assert "another run is writing it" in queue.get(timeout=60)
+        process.join()
+
+
+def test_bad_rows_name_the_field():
+    row = rows()[0]
+    for field in ("id", "question", "steps", "stop_reason"):
+        with pytest.raises(DataError, match=f"'{field}' is missing"):
+            parse_row({k: v for k, v in row.items() if k != field})
+    with pytest.raises(DataError, match="wrong type or value"):
+        parse_row({**row, "stop_reason": "tired"})
+    with pytest.raises(DataError, match="must be an object"):
+        parse_row([1])
+
+
+def test_hostile_text_survives(tmp_path):
+    row = {**rows()[0], "question": "\ud800 \u2028 \n </script>"}
+    with ResultsWriter(tmp_path, CONFIG) as writer:
+        writer.append(row)
+    [(_, read)] = read_lines(writer.path)
+    assert read["question"] == row["question"]
+    assert json.loads(writer.path.read_text())

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Cold start of the nano model by LLaMA-Factory. Any key of config_cold_start.yaml can be given as key=value:
+#   bash train/cold_start/nano/train_cold_start.sh model_name_or_path=outputs/nano output_dir=checkpoints/mine
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+ROOT=$(cd "$here/../../.." && pwd)
+CONFIG=${CONFIG:-$here/config_cold_start.yaml}
+PYTHON=${PYTHON:-$ROOT/.venv/bin/python}
+[ -x "$PYTHON" ] || PYTHON=python3
+
+export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false   # everything is local
+"$PYTHON" -m llamafactory.cli train "$CONFIG" "$@"
