@@ -74,6 +74,13 @@ def test_a_broken_line_is_one_broken_item(tmp_path):
     assert "line 2 is not JSON" in items[1].error
 
 
+def test_a_line_ends_at_a_line_feed_only(tmp_path):
+    path = tmp_path / "b.jsonl"
+    path.write_text(json.dumps({**ITEM, "question": "a\u2028b\x85c"}, ensure_ascii=False) + "\r\n")
+    [item] = read_examples(path)
+    assert isinstance(item, Example)
+
+
 def test_ids_are_unique(tmp_path):
     path = write(tmp_path / "b.json", [{**ITEM, "id": "a"}, {**ITEM, "id": "a"}])
     items = read_examples(path)

@@ -26,6 +26,7 @@ def line(label: str, start: float = 10, end: float = 50) -> Line:
         # lines accumulate, unless label and start are the same
         ([line("p")], [line("p", 60, 90)], REVISE, [line("p"), line("p", 60, 90)]),
         ([line("p")], [line("p", 10, 90)], REVISE, [line("p", 10, 90)]),
+        ([line("p")], [line("p", 10.3, 90)], REVISE, [line("p", 10.3, 90)]),
         ([line("p")], [line("q", 10, 90)], REVISE, [line("p"), line("q", 10, 90)]),
         # a box does not replace a line of its label
         ([line("a")], [box("a")], REVISE, [line("a"), box("a")]),

@@ -13,7 +13,7 @@ from enum import StrEnum
 from PIL import Image
 
 from vilasr.drawing.canvas import render
-from vilasr.drawing.marks import Box, Mark, Point, with_points
+from vilasr.drawing.marks import Box, Line, Mark, Point, with_points
 from vilasr.drawing.parser import ErrorCode, ReplyError
 
 CLAMP_SHARE = 0.02  # of the side: so far outside the image a point is moved to the edge
@@ -46,13 +46,18 @@ def live_marks(old: Sequence[Mark], new: Sequence[Mark], policy: DrawingPolicy) 
         last = {mark.label: mark for mark in new}
         return (*old, *last.values())
     box_labels = {mark.label for mark in new if isinstance(mark, Box)}
-    line_keys = {(mark.label, mark.start) for mark in new if not isinstance(mark, Box)}
+    line_keys = {_line_key(mark) for mark in new if isinstance(mark, Line)}
     kept = [
         mark
         for mark in old
-        if (mark.label not in box_labels if isinstance(mark, Box) else (mark.label, mark.start) not in line_keys)
+        if (mark.label not in box_labels if isinstance(mark, Box) else _line_key(mark) not in line_keys)
     ]
     return (*kept, *new)
+
+
+def _line_key(line: Line) -> tuple[str, int, int]:
+    """Label and start in whole pixels, as `vilasr.drawing.marks.geometry` rounds."""
+    return line.label, round(line.start[0]), round(line.start[1])
 
 
 class Scene:

@@ -10,3 +10,6 @@ PYTHON=${PYTHON:-$ROOT/.venv/bin/python}
 
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false   # everything is local
 "$PYTHON" -m llamafactory.cli train "$CONFIG" "$@"
+
+# The model carries the wording it was trained with: the profile saved beside the data goes beside the weights.
+"$PYTHON" -m vilasr.training.carry_profile "$CONFIG" "$@"

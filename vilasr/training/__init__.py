@@ -1,0 +1,1 @@
+"""What the training recipes need beside the libraries that train."""

@@ -1,0 +1,76 @@
+"""Puts the profile a model was trained with beside its weights.
+
+    python -m vilasr.training.carry_profile config_cold_start.yaml [key=value ...]
+
+reads `dataset_dir`, `model_name_or_path` and `output_dir` from a LLaMA-Factory configuration and its overrides, and
+copies the profile of the data, or without one of the model, or ours, to `output_dir`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vilasr.prompts import PROFILE_NAME, ProfileError, default_profile, load_profile
+from vilasr.tasks import DataError
+
+log = logging.getLogger(__name__)
+
+
+def read_config(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """A LLaMA-Factory YAML with `key=value` overrides applied. Raises DataError naming file or override."""
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
+        raise DataError(f"{path}: cannot be read ({exc})") from exc
+    if not isinstance(config, dict):
+        raise DataError(f"{path}: must hold a mapping of keys")
+    for override in overrides:
+        key, separator, value = override.partition("=")
+        if not separator or not key:
+            raise DataError(f"{override!r}: overrides are written key=value")
+        config[key] = yaml.safe_load(value)
+    return config
+
+
+def carry_profile(config: dict[str, Any]) -> Path:
+    """Copy; returns where to. Raises DataError or ProfileError."""
+    for key in ("dataset_dir", "model_name_or_path", "output_dir"):
+        if not isinstance(config.get(key), str):
+            raise DataError(f"key {key!r} must be given in the configuration or as {key}=...")
+    output = Path(config["output_dir"])
+    if not output.is_dir():
+        raise DataError(f"{output}: no such folder; the training did not finish")
+    beside_data = Path(config["dataset_dir"]) / PROFILE_NAME
+    beside_model = Path(config["model_name_or_path"]) / PROFILE_NAME
+    source = next((path for path in (beside_data, beside_model) if path.is_file()), None)
+    profile = load_profile(source) if source else default_profile()
+    if source is None:
+        log.warning("neither %s nor %s exists: the default profile is saved", beside_data, beside_model)
+    elif source == beside_data and beside_model.is_file() and load_profile(beside_model) != profile:
+        log.warning("%s differs from the model's own: the data's is saved", beside_data)
+    target = output / PROFILE_NAME
+    target.write_text(profile.source, encoding="utf-8")
+    return target
+
+
+def main(arguments: Sequence[str]) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if not arguments:
+        log.error("usage: python -m vilasr.training.carry_profile CONFIG [key=value ...]")
+        return 2
+    try:
+        log.info("profile: %s", carry_profile(read_config(Path(arguments[0]), arguments[1:])))
+    except (DataError, ProfileError) as exc:
+        log.error("carry_profile: %s", exc)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
