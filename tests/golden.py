@@ -93,7 +93,7 @@ def golden_traces() -> list[Golden]:
         Golden("answer_at_once", ex("answer_at_once"), (answer(),)),
         Golden("one_box", ex("one_box"), (boxes((1, BOX, "chair")), answer())),
         Golden("one_line", ex("one_line"), (lines((1, [10, 10], [150, 90], "path")), answer())),
-        Golden("wide_image", ex("wide_image", [(560, 84)]), (boxes((1, BOX[:2] + [200, 80], "a")), answer())),
+        Golden("wide_image", ex("wide_image", [(560, 84)]), (boxes((1, [*BOX[:2], 200, 80], "a")), answer())),
         Golden("tall_image", ex("tall_image", [(84, 420)]), (lines((1, [5, 5], [80, 400], "b")), answer())),
         Golden(
             "odd_sizes",

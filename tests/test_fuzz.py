@@ -32,9 +32,11 @@ def test_any_text_parses_to_one_of_three(text):
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(
-        st.sampled_from(["index", "bbox_2d", "label", "start_point_2d", "end_point_2d", "x"]), inner, max_size=5
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["index", "bbox_2d", "label", "start_point_2d", "end_point_2d", "x"]), inner, max_size=5
+        )
     ),
     max_leaves=12,
 )

@@ -72,7 +72,7 @@ def load_image(path: Path) -> Image.Image:
             if image.width * image.height > MAX_SOURCE_PIXELS:
                 raise ImageError(f"{path}: {image.width} x {image.height} pixels is more than can be loaded safely")
             image.load()
-            upright = ImageOps.exif_transpose(image)
+            upright = ImageOps.exif_transpose(image) or image
             return to_rgb(upright)
     except ImageError:
         raise

@@ -6,6 +6,7 @@ same code as the 7B model. Needs the `sft` extra (torch, transformers).
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 from collections.abc import Iterable, Iterator
@@ -94,6 +95,11 @@ def corpus_texts(path: Path) -> Iterator[str]:
         raise DataError(f"{path}: not a ShareGPT file ({exc!r}); tools/make_mazes.py writes one") from exc
 
 
+def _transformers() -> Any:
+    """The library, untyped: its lazily built namespace and decorated constructors mislead type checkers."""
+    return importlib.import_module("transformers")
+
+
 def build_tokenizer(texts: Iterable[str], vocab: int) -> Any:
     """A byte-level BPE tokenizer with Qwen's control tokens; `vocab` is its full size, control tokens included.
 
@@ -101,7 +107,6 @@ def build_tokenizer(texts: Iterable[str], vocab: int) -> Any:
     model's vocabulary equals the tokenizer's (vLLM never samples an id the tokenizer lacks).
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import Qwen2TokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # pyright: ignore[reportAttributeAccessIssue]
@@ -118,7 +123,7 @@ def build_tokenizer(texts: Iterable[str], vocab: int) -> Any:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    fast = Qwen2TokenizerFast(
+    fast = _transformers().Qwen2TokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
@@ -134,19 +139,12 @@ def build_tokenizer(texts: Iterable[str], vocab: int) -> Any:
 def build_nano(out: Path, texts: Iterable[str], size: NanoSize, seed: int = 0) -> int:
     """Write the model folder (weights bf16, tokenizer, processor, generation config). Returns the parameter count."""
     import torch
-    from transformers import (
-        GenerationConfig,
-        Qwen2_5_VLConfig,
-        Qwen2_5_VLForConditionalGeneration,
-        Qwen2_5_VLProcessor,
-        Qwen2VLImageProcessor,
-        Qwen2VLVideoProcessor,
-    )
 
+    hf = _transformers()
     tokenizer = build_tokenizer(texts, size.vocab)
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in CONTROL_TOKENS}
     head = size.hidden // size.heads
-    config = Qwen2_5_VLConfig(
+    config = hf.Qwen2_5_VLConfig(
         text_config={
             "hidden_size": size.hidden,
             "intermediate_size": 4 * size.hidden,
@@ -186,14 +184,14 @@ def build_nano(out: Path, texts: Iterable[str], size: NanoSize, seed: int = 0) -
         tie_word_embeddings=True,
     )
     torch.manual_seed(seed)
-    model = Qwen2_5_VLForConditionalGeneration(config).to(torch.bfloat16)
-    model.generation_config = GenerationConfig(
+    model = hf.Qwen2_5_VLForConditionalGeneration(config).to(torch.bfloat16)
+    model.generation_config = hf.GenerationConfig(
         eos_token_id=[ids["<|im_end|>"], ids["<|endoftext|>"]], pad_token_id=ids["<|endoftext|>"]
     )
-    processor = Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessor(min_pixels=4 * 28 * 28, max_pixels=size.max_pixels),
+    processor = hf.Qwen2_5_VLProcessor(
+        image_processor=hf.Qwen2VLImageProcessor(min_pixels=4 * 28 * 28, max_pixels=size.max_pixels),
         tokenizer=tokenizer,
-        video_processor=Qwen2VLVideoProcessor(),
+        video_processor=hf.Qwen2VLVideoProcessor(),
         chat_template=CHAT_TEMPLATE,
     )
     out.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vilasr.images import ImageError, load_image, to_rgb
 from vilasr.results import Result
-from vilasr.scoring import choice_letter
+from vilasr.scoring import corrected_accuracy
 from vilasr.tasks import DataError, QuestionType
 from vilasr.traces import Step, Trace, redraw
 
@@ -43,16 +43,15 @@ def trace_sheet(result: Result) -> Image.Image:
     trace, example = result.trace, result.example
     assert trace is not None
     assert example is not None
-    panels = redraw(trace, frames)
-    columns = [(_fit(image), f"image {number}", said) for number, (image, said) in enumerate(_columns(trace, panels), 1)]
+    said = _said(trace)
+    images = enumerate(redraw(trace, frames), 1)
+    columns = [(_fit(image), f"image {number}", said[number]) for number, image in images]
     options = "   ".join(f"{chr(65 + i)}. {option}" for i, option in enumerate(example.options))
     head = _wrap(f"{example.question}   {options}", max(1, len(columns)) * 42)
-    right = example.answer
+    truth = example.answer
     if example.question_type is QuestionType.MULTIPLE_CHOICE and trace.answer is not None:
-        right += " - right" if choice_letter(trace.answer, example.options) == choice_letter(
-            example.answer, example.options
-        ) else " - wrong"  # fmt: skip
-    foot = [f"answer: {trace.answer or 'none'}   truth: {right}   ending: {trace.stop_reason}"]
+        truth += " - right" if corrected_accuracy(example, trace.answer) else " - wrong"
+    foot = [f"answer: {trace.answer or 'none'}   truth: {truth}   ending: {trace.stop_reason}"]
     width = _GAP + len(columns) * (_PANEL + _GAP)
     top = _GAP + (len(head) + len(foot)) * _LINE + _GAP
     tallest = max(image.height for image, _, _ in columns)
@@ -69,14 +68,14 @@ def trace_sheet(result: Result) -> Image.Image:
     return sheet
 
 
-def _columns(trace: Trace, panels: list[Image.Image]) -> list[tuple[Image.Image, list[str]]]:
-    """Each image with the replies that were given while it was the newest."""
+def _said(trace: Trace) -> dict[int, list[str]]:
+    """For each image, the lines of the replies that were given while it was the newest."""
     said: dict[int, list[str]] = {node.index: [] for node in trace.images}
     newest = len([node for node in trace.images if node.parent is None])
     for step in trace.steps:
         said[newest] += _spoken(step)
         newest = max([newest, *step.new_images])
-    return [(image, said[number][:_MAX_TEXT]) for number, image in enumerate(panels, 1)]
+    return {index: lines[:_MAX_TEXT] for index, lines in said.items()}
 
 
 def _spoken(step: Step) -> list[str]:

@@ -74,7 +74,8 @@ def test_number(text, number):
 
 
 @pytest.mark.parametrize(
-    ("answer", "accuracy"), [("10", 1.0), ("14", 0.3), ("10.4 m", 1.0), ("20", 0.0), ("nan", 0.0), ("9" * 400, 0.0), (None, 0.0)]
+    ("answer", "accuracy"),
+    [("10", 1.0), ("14", 0.3), ("10.4 m", 1.0), ("20", 0.0), ("nan", 0.0), ("9" * 400, 0.0), (None, 0.0)],
 )
 def test_numbers_are_scored_by_mean_relative_accuracy(answer, accuracy):
     example = make_example("n", ONE, options=(), answer="10", question_type=QuestionType.NUMERICAL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from pathlib import Path
 
@@ -89,12 +90,12 @@ def session_tokens(engine, golden: Golden) -> tuple[list[int], list[list[int]], 
     """(token ids as vLLM expands them, image grids, our own count) of a session that is told the golden replies."""
     session = engine.session(0)
     replies = iter(golden.replies)
-    truncated = golden.truncated
+    numbers = itertools.count()
 
-    def turn(messages, number=iter(range(1000))) -> None:
+    def turn(messages) -> None:
         engine.extend(session, messages)
         ids = engine.chat.text(next(replies))
-        engine.keep(session, ids if next(number) in truncated else [*ids, engine.chat.end])
+        engine.keep(session, ids if next(numbers) in golden.truncated else [*ids, engine.chat.end])
 
     golden.run(turn)
     seen = asyncio.run(engine.as_seen(session))
