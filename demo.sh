@@ -9,11 +9,12 @@ cd "$ROOT"
 
 CKPT=${CKPT:-}                          # a model folder; empty: train the tiny one
 OUT=${OUT:-outputs/demo}                # everything the demo makes
-TRAIN_MAZES=${TRAIN_MAZES:-1200}
+TRAIN_MAZES=${TRAIN_MAZES:-3200}
 TEST_MAZES=${TEST_MAZES:-60}
-STEPS=${STEPS:-150}                     # training steps of 8 traces
-SIZES=${SIZES:-3-4}                     # cells a side
-IMAGE_SIZE=${IMAGE_SIZE:-168}           # pixels a side
+STEPS=${STEPS:-400}                     # training steps of 8 traces
+SIZES=${SIZES:-3}                       # cells a side
+KINDS=${KINDS:-destination}             # of destination,route,length,turns
+IMAGE_SIZE=${IMAGE_SIZE:-112}           # pixels a side
 
 run() { printf '\n\033[1m$ %s\033[0m\n' "$*"; "$@"; }
 title() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
@@ -28,25 +29,25 @@ started=$(date +%s)
 title "1. Mazes: questions to test on"
 [ -f "$OUT/benchmark/maze.json" ] ||
     run python tools/make_mazes.py --out "$OUT/benchmark" --split test --count "$TEST_MAZES" --sizes "$SIZES" \
-        --image-size "$IMAGE_SIZE" --overwrite
+        --kinds "$KINDS" --image-size "$IMAGE_SIZE" --overwrite
 
 if [ -z "$CKPT" ]; then
     profile=vilasr/profiles/nano.yaml
     title "2. Mazes with drawn solutions: cold-start data (other mazes than the test's)"
     [ -f "$OUT/cold_start/maze_cold_start.json" ] ||
         run python tools/make_mazes.py --out "$OUT" --split train --count "$TRAIN_MAZES" --sizes "$SIZES" \
-            --image-size "$IMAGE_SIZE" --formats cold_start --profile "$profile" --overwrite
+            --kinds "$KINDS" --image-size "$IMAGE_SIZE" --err-share 0.1 --formats cold_start --profile "$profile" --overwrite
 
     title "3. A tiny Qwen2.5-VL with random weights"
     [ -f "$OUT/nano/model.safetensors" ] ||
         run python tools/make_nano.py --out "$OUT/nano" --corpus "$OUT/cold_start/maze_cold_start.json" \
-            --profile "$profile" --hidden 128 --heads 4
+            --profile "$profile" --hidden 128 --heads 4 --text-layers 3 --vision-layers 2
 
     title "4. Cold start: LLaMA-Factory teaches it the format and a little about mazes"
     CKPT=$OUT/checkpoint
     [ -f "$CKPT/vilasr_profile.yaml" ] ||
         run bash train/cold_start/nano/train_cold_start.sh model_name_or_path="$OUT/nano" \
-            dataset_dir="$OUT/cold_start" output_dir="$CKPT" max_steps="$STEPS"
+            dataset_dir="$OUT/cold_start" output_dir="$CKPT" max_steps="$STEPS" learning_rate=4e-3
 fi
 
 title "5. Inference: the model draws and answers, run by vLLM"

@@ -33,6 +33,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="also write the summary there")
     parser.add_argument("--allow-problems", action="store_true", help="exit 0 even if items are missing or failed")
     args = parser.parse_args()
+    if args.limit is not None and args.limit < 1:
+        parser.error("--limit must be at least 1")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         summaries = [score(args, name) for name in args.benchmarks]

@@ -5,8 +5,8 @@
     python eval/infer.py --checkpoint CKPT --data my_questions.jsonl --output eval/results/mine
 
 writes OUTPUT/<benchmark>/results.jsonl, one line an item, as items end. Started again it runs only what is missing.
-Exit status: 0 all items ran; 1 some item could not be read or run (named in the log and in its row); 2 bad arguments
-or settings; 3 the engine failed (what is written stays; start again to go on).
+Exit status: 0 all items ran; 1 some item could not be read or run, now or before (its row says why); 2 bad arguments
+or settings; 3 the engine failed or the disk is full (what is written stays; start again to go on).
 """
 
 from __future__ import annotations
@@ -47,15 +47,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--max-model-len", type=int, help="tokens of an episode; default: the model's, at most 32768")
     parser.add_argument("--tensor-parallel-size", type=int, default=1)
     parser.add_argument("--gpu-memory-utilization", type=float, default=0.9)
-    parser.add_argument("--overwrite", action="store_true", help="drop earlier results of other settings")
+    parser.add_argument("--overwrite", action="store_true", help="start anew; keeps one earlier results file beside")
     parser.add_argument("--retry-errors", action="store_true", help="run failed items again")
     parser.add_argument("--allow-errors", action="store_true", help="exit 0 even if some items failed")
     args = parser.parse_args()
     for name in ("limit", "concurrency", "turn_tokens", "max_model_len", "tensor_parallel_size"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")
-    if args.temperature < 0 or not 0 < args.top_p <= 1:
-        parser.error("--temperature must be at least 0, --top-p above 0 and at most 1")
+    if not 0 <= args.temperature <= 2 or not 0 < args.top_p <= 1:  # vLLM's limits
+        parser.error("--temperature must be from 0 to 2, --top-p above 0 and at most 1")
+    if not 0 <= args.seed < 2**32:
+        parser.error("--seed must be at least 0 and below 2**32")
     args.data = [args.benchmark_dir / f"{name}.json" for name in args.benchmarks] + args.data
     if not args.data:
         parser.error("name what to run: --benchmarks or --data")
@@ -66,10 +68,10 @@ def arguments() -> argparse.Namespace:
 
 
 def settings(args: argparse.Namespace, checkpoint: Checkpoint, profile: Profile, sampling: Sampling) -> dict:
-    """Everything that changes results; its hash stands in every row."""
+    """Everything that changes results; its hash stands in every row. The checkpoint counts by its content, wherever
+    it lies."""
     return {
-        "checkpoint": str(checkpoint.path),
-        "fingerprint": checkpoint.fingerprint,
+        "checkpoint": checkpoint.fingerprint,
         "profile": profile.source,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
@@ -79,28 +81,27 @@ def settings(args: argparse.Namespace, checkpoint: Checkpoint, profile: Profile,
     }
 
 
-def set_aside(folder: Path) -> None:
-    """--overwrite keeps the old results under another name; only the newest such copy is kept."""
-    path = folder / "results.jsonl"
-    if path.exists():
-        path.replace(folder / "results.previous.jsonl")
-        log.info("earlier results are now %s", folder / "results.previous.jsonl")
-
-
-async def run_files(args: argparse.Namespace, profile: Profile, config: dict, sampling: Sampling) -> int:
+def run_files(args: argparse.Namespace, profile: Profile, config: dict, sampling: Sampling) -> int:
     """Run all files with one engine, started when the first item needs it. Returns how many items failed."""
+    files = [(data, select(read_examples(data), args.limit)) for data in args.data]
     engine = None
     failed = 0
     try:
-        for data in args.data:
-            items = select(read_examples(data), args.limit)
+        for data, items in files:
+            settings_of_file = {**config, "data": str(data.resolve())}
             folder = args.output / data.stem
-            if args.overwrite:
-                set_aside(folder)
-            with ResultsWriter(folder, {**config, "data": str(data)}, args.retry_errors) as results:
-                todo = [item for item in items if (item.id, digest_of(item)) not in results.done]
+            with ResultsWriter(folder, settings_of_file, args.retry_errors, args.overwrite) as results:
+                keys = [(item.id, digest_of(item)) for item in items]
+                todo = [item for item, key in zip(items, keys, strict=True) if key not in results.done]
+                before = sum(key in results.failed for key in keys)
+                failed += before
                 log.info(
-                    "%s: %d items, %d already done, %d to run", data, len(items), len(items) - len(todo), len(todo)
+                    "%s: %d items, %d already done%s, %d to run",
+                    data,
+                    len(items),
+                    len(items) - len(todo),
+                    f" ({before} of them failed)" if before else "",
+                    len(todo),
                 )
                 if not todo:
                     continue
@@ -108,12 +109,14 @@ async def run_files(args: argparse.Namespace, profile: Profile, config: dict, sa
                     engine = start_engine(args, profile, sampling)
                 run = Run(engine, profile, sampling.item_seed, data, args.data_root, args.concurrency)
                 progress = Progress(len(todo))
-                await run_with_bar(todo, run, results, progress)
+                try:
+                    asyncio.run(run_with_bar(todo, run, results, progress))
+                finally:
+                    log.info("%s: %d items written to %s", data, progress.done, results.path)
                 failed += progress.failed
-                log.info("%s: %d items written to %s", data, progress.done, results.path)
     finally:
         if engine is not None:
-            await engine.aclose()
+            asyncio.run(engine.aclose())
     return failed
 
 
@@ -157,7 +160,7 @@ def infer(args: argparse.Namespace) -> int:
     sampling = Sampling(args.temperature, args.top_p, args.turn_tokens or profile.budget.turn_tokens, args.seed)
     config = settings(args, checkpoint, profile, sampling)
     try:
-        return asyncio.run(run_files(args, profile, config, sampling))
+        return run_files(args, profile, config, sampling)
     except BaseExceptionGroup as group:  # several episodes fail together where one engine dies
         cause: BaseException = group
         while isinstance(cause, BaseExceptionGroup):

@@ -3,7 +3,7 @@
 # Results go to eval/results/$MODE/<benchmark>/results.jsonl; started again it runs only what is missing.
 # Further arguments go to eval/infer.py:  CKPT=... sh eval/infer.sh --limit 100 --temperature 0.75 --top-p 0.9
 set -eu
-ROOT=$(cd "$(dirname "$0")/.." && pwd)
+ROOT=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 
 CKPT=${CKPT:?set CKPT to a model folder, e.g. CKPT=checkpoints/ViLaSR sh eval/infer.sh}
 MODE=${MODE:-rl}                                      # a name for this run
@@ -11,8 +11,8 @@ BENCHMARKS=${BENCHMARKS:-maze}                        # names, separated by spac
 BENCHMARK_DIR=${BENCHMARK_DIR:-$ROOT/benchmark}       # holds <name>.json
 DATA_ROOT=${DATA_ROOT:-$BENCHMARK_DIR}                # where image paths are looked up first
 OUTPUT=${OUTPUT:-$ROOT/eval/results/$MODE}
-PYTHON=${PYTHON:-$ROOT/.venv/bin/python}
-[ -x "$PYTHON" ] || PYTHON=python3
+[ -n "${PYTHON:-}" ] || PYTHON=$ROOT/.venv/bin/python # what setup.sh makes; else the python3 at hand
+[ "$PYTHON" != "$ROOT/.venv/bin/python" ] || [ -x "$PYTHON" ] || PYTHON=python3
 
 # shellcheck disable=SC2086  # BENCHMARKS is a list of words
 exec "$PYTHON" "$ROOT/eval/infer.py" --checkpoint "$CKPT" --benchmark-dir "$BENCHMARK_DIR" --benchmarks $BENCHMARKS \

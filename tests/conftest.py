@@ -14,6 +14,10 @@ import pytest
 
 from vilasr.prompts import Profile, default_profile
 
+# Read when torch is loaded: threads that spin while they wait slow a busy machine down by tens.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = Path(os.environ.get("VILASR_TEST_CACHE", ROOT / ".cache" / "tests"))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from vilasr.tasks import DataError
 
 _BLOCK = 1 << 20
+_SAMPLES = 32  # pieces of a large file that its fingerprint reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +34,10 @@ def inspect_checkpoint(path: Path) -> Checkpoint:
         raise DataError(f"{path}: no tokenizer.json; copy the tokenizer and processor files of the base model here")
     index = path / "model.safetensors.index.json"
     if index.is_file():
-        try:
-            shards = sorted(set(_read_json(index)["weight_map"].values()))
-        except (KeyError, AttributeError, TypeError) as exc:
-            raise DataError(f"{index}: field 'weight_map' is missing; copy the file again") from exc
+        weights = _read_json(index).get("weight_map")
+        if not isinstance(weights, dict) or not weights or not all(isinstance(v, str) for v in weights.values()):
+            raise DataError(f"{index}: field 'weight_map' is missing or names no files; copy the file again")
+        shards = sorted(set(weights.values()))
     else:
         shards = ["model.safetensors"]
     for shard in shards:
@@ -71,25 +72,30 @@ def _check_safetensors(path: Path) -> None:
             header = json.loads(file.read(length)) if length <= min(size, 100 * _BLOCK) else None
         if header is None:
             raise ValueError("header longer than the file")
-        end = max((v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"), default=0)
+        end = max((int(v["data_offsets"][1]) for k, v in header.items() if k != "__metadata__"), default=0)
     except FileNotFoundError as exc:
         raise DataError(f"{path}: missing; copy the checkpoint again") from exc
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as exc:
         raise DataError(f"{path}: not a safetensors file ({exc}); copy the file again") from exc
     if 8 + length + end != size:
         raise DataError(f"{path}: {size} bytes where its header says {8 + length + end}; copy the file again")
 
 
 def _fingerprint(folder: Path) -> str:
-    """A hash of the content that takes milliseconds: small files whole, of large ones size, first and last MiB. So a
-    retrained checkpoint at the same path is noticed, and a moved one is the same."""
+    """A hash of the content that takes milliseconds: small files whole, of large ones size, first and last MiB, and
+    pieces between them, as frozen parts stay the same. So a retrained checkpoint at the same path is noticed, and a
+    moved one is the same."""
+    kinds = (".json", ".safetensors", ".jinja", ".txt", ".yaml")
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.iterdir() if p.suffix in (".json", ".safetensors", ".jinja", ".txt", ".yaml")):
+    for path in sorted(p for p in folder.iterdir() if p.suffix in kinds and p.is_file()):
         size = path.stat().st_size
         digest.update(f"{path.name}:{size}:".encode())
         with path.open("rb") as file:
             digest.update(file.read(_BLOCK))
             if size > 2 * _BLOCK:
+                for number in range(1, _SAMPLES):
+                    file.seek(_BLOCK + (size - 2 * _BLOCK) * number // _SAMPLES)
+                    digest.update(file.read(_BLOCK // 16))
                 file.seek(-_BLOCK, os.SEEK_END)
             digest.update(file.read(_BLOCK))
     return digest.hexdigest()[:16]

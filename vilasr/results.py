@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -119,26 +120,36 @@ def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
 class ResultsWriter:
     """Appends rows to `folder/results.jsonl`; one process at a time.
 
-    `done` holds (id, digest) of what is there. Opening cuts off a half-written last line, and with `retry_errors` the
-    rows of items that failed. Raises DataError if the file holds results of another configuration, is damaged, or is
-    being written by another process.
+    `done` holds (id, digest) of what is there, `failed` those of it that failed. Opening cuts off a half-written last
+    line, and with `retry_errors` the rows of items that failed; with `overwrite` the old file is kept beside the new
+    one as `results.previous.jsonl`. Raises DataError if the file holds results of another configuration, is damaged,
+    or is being written by another process.
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, Any], retry_errors: bool = False) -> None:
+    def __init__(
+        self, folder: Path, config: Mapping[str, Any], retry_errors: bool = False, overwrite: bool = False
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "results.jsonl"
         self.config = config_hash(config)
         self.done: set[tuple[str, str]] = set()
+        self.failed: set[tuple[str, str]] = set()
         self._lock = (folder / ".lock").open("ab")
         try:
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as exc:
+            except BlockingIOError as exc:
                 raise DataError(f"{self.path}: another run is writing it; stop that one first") from exc
+            except OSError as exc:  # some network file systems have no locks
+                log.warning("%s: cannot be locked (%s); see to it that no second run writes it", self.path, exc)
+            if overwrite and self.path.exists():
+                previous = folder / "results.previous.jsonl"
+                os.replace(self.path, previous)
+                log.info("earlier results are now %s", previous)
             if self.path.exists():
                 self._resume(folder, config, retry_errors)
             _write_atomically(folder / RUN_FILE, json.dumps({"hash": self.config, **config}, indent=2, default=str))
-            self._file = self.path.open("ab")
+            self._file = self.path.open("ab", buffering=0)
         except BaseException:
             self._lock.close()
             raise
@@ -149,10 +160,14 @@ class ResultsWriter:
             if row["config"] != self.config:
                 raise DataError(f"{self.path}: {_difference(folder, row['config'], config)}")
             whole += len(line)
-            if retry_errors and row["stop_reason"] in _FAILURES:
+            key = (row["id"], row["digest"])
+            if row["stop_reason"] not in _FAILURES:
+                self.done.add(key)
+            elif retry_errors:
                 failed += 1
             else:
-                self.done.add((row["id"], row["digest"]))
+                self.done.add(key)
+                self.failed.add(key)
         if whole < self.path.stat().st_size:
             log.warning("%s: the last line was half-written; its item is run again", self.path)
             os.truncate(self.path, whole)
@@ -170,17 +185,27 @@ class ResultsWriter:
                     return
                 try:
                     row = json.loads(line)
-                    _ = row["config"], row["id"], row["digest"], row["stop_reason"]
-                except (ValueError, KeyError, TypeError) as exc:
+                    _ = row["config"], hash((row["id"], row["digest"])), row["stop_reason"]
+                except (ValueError, KeyError, TypeError, RecursionError) as exc:
                     raise DataError(
                         f"{self.path}: line {number} is damaged ({exc}); remove it, or --overwrite"
                     ) from exc
                 yield line, row
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """One write of one whole line, so a kill tears at most the last."""
-        self._file.write(json.dumps(row, ensure_ascii=True, allow_nan=False).encode() + b"\n")
-        self._file.flush()
+        """One whole line or, where it cannot be written (disk full), none. A kill tears at most the last line.
+
+        Raises OSError naming the file, ValueError or TypeError for a row that is no JSON.
+        """
+        line = json.dumps(row, ensure_ascii=True, allow_nan=False).encode() + b"\n"
+        start = os.fstat(self._file.fileno()).st_size
+        try:
+            while line:
+                line = line[self._file.write(line) or 0 :]
+        except OSError as exc:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file.fileno(), start)
+            raise OSError(exc.errno, exc.strerror, str(self.path)) from exc
 
     def __enter__(self) -> ResultsWriter:
         return self

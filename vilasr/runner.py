@@ -98,13 +98,18 @@ async def _run_item(item: Example | BrokenItem, run: Run, config: str, progress:
         progress.failed += 1
         log.error("%s", exc)
         return {**broken_row(item.id, item.source, config, str(exc)), "digest": item.digest()}
+    except Exception as exc:  # a defect of ours or the image library's must not take the other items along
+        progress.failed += 1
+        log.exception("item %s", item.id)
+        detail = f"{run.data_file}: item {item.id}: {type(exc).__name__}: {exc}"
+        return {**broken_row(item.id, item.source, config, detail), "digest": item.digest()}
     episode = Episode(example, run.profile)
     session = run.engine.session(run.item_seed(item.id))
     try:
         trace = await run_episode(episode, run.engine, session)
     except EngineDied:
         raise
-    except Exception as exc:  # a defect of ours or the engine's must not take the other items along
+    except Exception as exc:  # as above
         log.exception("item %s", item.id)
         episode.close(StopReason.ENGINE_ERROR, f"{type(exc).__name__}: {exc}")
         trace = episode.trace()

@@ -7,6 +7,7 @@ episode waits for another.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import queue
@@ -103,6 +104,9 @@ class VllmEngine:
             raise
         except Exception as exc:  # vLLM refused this one request; the others go on
             return Stopped(StopReason.ENGINE_ERROR, f"{type(exc).__name__}: {exc}")
+        finish = output.outputs[0].finish_reason
+        if finish not in ("stop", "length"):
+            return Stopped(StopReason.ENGINE_ERROR, f"vLLM ended the reply by itself ({finish})")
         return self._take(session, output)
 
     async def aclose(self) -> None:
@@ -113,6 +117,9 @@ class VllmEngine:
         loop = asyncio.get_running_loop()
         request = _Request(prompt, params, loop.create_future(), loop)
         self._inbox.put(request)
+        if self._dead is not None:  # the thread may have emptied the inbox for the last time before
+            request.future.cancel()
+            raise EngineDied(self._dead)
         return await request.future
 
     # ---- tokens
@@ -182,38 +189,48 @@ class VllmEngine:
     # ---- the thread that owns vLLM
 
     def _run(self) -> None:
+        engine: Any = None
         waiting: dict[str, _Request] = {}
         try:
             engine = self._start()
             self._ready.set()
-            number = 0
-            while True:
-                idle = not engine.has_unfinished_requests()
-                for request in self._drain(idle):
-                    if request is None:
-                        engine.engine_core.shutdown()
-                        return
-                    number += 1
-                    try:
-                        if request.params is None:
-                            _settle(request, self._look(engine, request.prompt))
-                            continue
-                        engine.add_request(str(number), request.prompt, request.params)
-                        waiting[str(number)] = request
-                    except Exception as exc:
-                        _settle(request, exc)
-                if engine.has_unfinished_requests():
-                    for output in engine.step():
-                        if output.finished:
-                            _settle(waiting.pop(output.request_id), output)
+            self._serve(engine, waiting)
+            self._dead = "the engine was closed"
         except BaseException as exc:
             log.debug("vLLM failed", exc_info=True)
             self._dead = f"{type(exc).__name__}: {exc}"
+        finally:  # _dead is set before the inbox is emptied for the last time: see _submit
             for request in [*waiting.values(), *self._drain(idle=False)]:
                 if request is not None:
                     _settle(request, EngineDied(self._dead))
-        finally:
             self._ready.set()
+            if engine is not None:
+                with contextlib.suppress(Exception):
+                    engine.engine_core.shutdown()
+
+    def _serve(self, engine: Any, waiting: dict[str, _Request]) -> None:
+        """Answer requests until told to end, by None. `waiting` holds what is not answered, whatever happens."""
+        number = 0
+        while True:
+            drained = self._drain(idle=not engine.has_unfinished_requests())
+            new = {str(number + i): request for i, request in enumerate(drained) if request is not None}
+            number += len(drained)
+            waiting.update(new)
+            if None in drained:
+                return
+            for name, request in new.items():
+                try:
+                    if request.params is None:
+                        _settle(waiting.pop(name), self._look(engine, request.prompt))
+                    else:
+                        engine.add_request(name, request.prompt, request.params)
+                except Exception as exc:  # this request's own fault; the others go on
+                    waiting.pop(name, None)
+                    _settle(request, exc)
+            if engine.has_unfinished_requests():
+                for output in engine.step():
+                    if output.finished and output.request_id in waiting:
+                        _settle(waiting.pop(output.request_id), output)
 
     def _look(self, engine: Any, prompt: Any) -> Seen:
         """Preprocess without generating, and without the cache, which would leave out what it holds."""
@@ -235,6 +252,8 @@ class VllmEngine:
                 return requests
 
     def _start(self) -> Any:
+        # Threads that spin while they wait slow a CPU shared with anything else by tens; read when torch is loaded.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         on_cpu = not _cuda()
         for name, value in _environment(on_cpu).items():
             os.environ.setdefault(name, value)
@@ -273,7 +292,7 @@ def _settle(request: _Request, result: Any) -> None:
         else:
             request.future.set_result(result)
 
-    if not request.loop.is_closed():
+    with contextlib.suppress(RuntimeError):  # its loop is closed: nobody waits any more
         request.loop.call_soon_threadsafe(settle)
 
 

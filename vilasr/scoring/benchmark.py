@@ -52,7 +52,7 @@ def proportion(name: str, values: Sequence[float]) -> Group:
 
 def pooled_with_tasks(scores: Sequence[Scored], rule: str) -> list[Group]:
     """Micro average over all items, then one group a task in alphabetical order."""
-    values = {s: s.corrected if rule == "corrected" else (s.official or 0.0) for s in scores}
-    tasks = sorted({s.task for s in scores})
-    overall = proportion("overall", list(values.values()))
-    return [overall, *(proportion(task, [v for s, v in values.items() if s.task == task]) for task in tasks)]
+    values = [(s.task, s.corrected if rule == "corrected" else (s.official or 0.0)) for s in scores]
+    overall = proportion("overall", [value for _, value in values])
+    tasks = sorted({task for task, _ in values})
+    return [overall, *(proportion(task, [value for t, value in values if t == task]) for task in tasks)]
