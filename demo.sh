@@ -33,6 +33,7 @@ title "1. Mazes: questions to test on"
 
 if [ -z "$CKPT" ]; then
     profile=vilasr/profiles/nano.yaml
+    sampling="--temperature 0.7"        # so young a model's likeliest words are worse than its average ones
     title "2. Mazes with drawn solutions: cold-start data (other mazes than the test's)"
     [ -f "$OUT/cold_start/maze_cold_start.json" ] ||
         run python tools/make_mazes.py --out "$OUT" --split train --count "$TRAIN_MAZES" --sizes "$SIZES" \
@@ -52,7 +53,8 @@ fi
 
 title "5. Inference: the model draws and answers, run by vLLM"
 export CKPT MODE=demo BENCHMARK_DIR="$OUT/benchmark" OUTPUT="$OUT/results" RESULTS="$OUT/results"
-run sh eval/infer.sh
+# shellcheck disable=SC2086
+run sh eval/infer.sh ${sampling:-}
 
 title "6. Scores"
 run sh eval/evaluate.sh

@@ -278,6 +278,9 @@ class VllmEngine:
         }
         if on_cpu:
             arguments |= {"distributed_executor_backend": "uni", "skip_mm_profiling": True}
+            # A prompt prefilled in pieces and sampled with a seed fails on a CPU (vLLM 0.24 rewinds the generator by
+            # an offset that only CUDA generators have), so prompts are prefilled whole.
+            arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(options.max_model_len, 8192)}
         return LLMEngine.from_engine_args(EngineArgs(**arguments))
 
 
