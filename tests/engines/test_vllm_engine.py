@@ -420,3 +420,11 @@ def test_a_start_that_fails_does_not_wait():
 
     with pytest.raises(EngineDied, match="none: vLLM could not start: ImportError: no vllm here"):
         Broken()
+
+
+def test_seeded_sampling_of_more_prompt_than_fits_one_step(vllm, monkeypatch):
+    """vLLM prefills such prompts in pieces, and on a CPU a seeded one in pieces killed the engine."""
+    monkeypatch.setattr(vllm, "sampling", WARM)
+    answers = ask(vllm, 8, "left right up down " * 500)
+    assert sum(session.usage.prompt for session, _ in answers) > 2 * 8192
+    assert all(isinstance(reply, Reply) for _, reply in answers)

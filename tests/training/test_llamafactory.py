@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.golden import Golden, golden_traces
+from vilasr.maze_files import DATASET_ENTRY
 from vilasr.messages import Picture
 
 pytestmark = pytest.mark.engine
@@ -30,20 +31,7 @@ def write_sharegpt(folder: Path) -> None:
         conversation = [{"role": m.role, "content": m.text()} for m in episode.messages]
         items.append({"conversations": conversation, "images": images})
     (folder / "golden.json").write_text(json.dumps(items))
-    info = {
-        "golden": {
-            "file_name": "golden.json",
-            "formatting": "sharegpt",
-            "columns": {"messages": "conversations", "images": "images"},
-            "tags": {
-                "role_tag": "role",
-                "content_tag": "content",
-                "user_tag": "user",
-                "assistant_tag": "assistant",
-                "system_tag": "system",
-            },
-        }
-    }
+    info = {"golden": {**DATASET_ENTRY, "file_name": "golden.json"}}
     (folder / "dataset_info.json").write_text(json.dumps(info))
 
 
