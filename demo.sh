@@ -4,11 +4,9 @@
 #   CKPT=path/to/model bash demo.sh       another model instead of the tiny one (nothing is trained)
 # Every command is printed before it runs. Started again, it goes on where it was; rm -r outputs/demo starts afresh.
 set -euo pipefail
-ROOT=$(cd "$(dirname "$0")" && pwd)
-cd "$ROOT"
-
 CKPT=${CKPT:-}                          # a model folder; empty: train the tiny one
-OUT=${OUT:-outputs/demo}                # everything the demo makes
+OUT=${OUT:-}                            # everything the demo makes; default: outputs/demo
+VENV=${VENV:-}                          # the environment; default: .venv
 TRAIN_MAZES=${TRAIN_MAZES:-3200}
 TEST_MAZES=${TEST_MAZES:-60}
 STEPS=${STEPS:-400}                     # training steps of 8 traces
@@ -16,15 +14,24 @@ SIZES=${SIZES:-3}                       # cells a side
 KINDS=${KINDS:-destination}             # of destination,route,length,turns
 IMAGE_SIZE=${IMAGE_SIZE:-112}           # pixels a side
 
-run() { printf '\n\033[1m$ %s\033[0m\n' "$*"; "$@"; }
+for name in CKPT OUT VENV; do           # relative to where you stand
+    [ -z "${!name}" ] || printf -v "$name" %s "$(realpath -ms "${!name}")"
+done
+cd "$(dirname "${BASH_SOURCE[0]}")"
+OUT=${OUT:-outputs/demo}
+export VENV=${VENV:-$PWD/.venv}
+
+run() { printf '\n\033[1m$'; printf ' %q' "$@"; printf '\033[0m\n'; "$@"; }
 title() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 
 title "Set-up"
 run bash setup.sh
 # shellcheck disable=SC1091
-. "${VENV:-.venv}/bin/activate"
+. "$VENV/bin/activate"
 export PYTHON="$VIRTUAL_ENV/bin/python"
 started=$(date +%s)
+results=$OUT/results
+sampling=()
 
 title "1. Mazes: questions to test on"
 [ -f "$OUT/benchmark/maze.json" ] ||
@@ -33,7 +40,7 @@ title "1. Mazes: questions to test on"
 
 if [ -z "$CKPT" ]; then
     profile=vilasr/profiles/nano.yaml
-    sampling="--temperature 0.7"        # so young a model's likeliest words are worse than its average ones
+    sampling=(--temperature 0.7)        # so young a model's likeliest words are worse than its average ones
     title "2. Mazes with drawn solutions: cold-start data (other mazes than the test's)"
     [ -f "$OUT/cold_start/maze_cold_start.json" ] ||
         run python tools/make_mazes.py --out "$OUT" --split train --count "$TRAIN_MAZES" --sizes "$SIZES" \
@@ -49,22 +56,25 @@ if [ -z "$CKPT" ]; then
     [ -f "$CKPT/vilasr_profile.yaml" ] ||
         run bash train/cold_start/nano/train_cold_start.sh model_name_or_path="$OUT/nano" \
             dataset_dir="$OUT/cold_start" output_dir="$CKPT" max_steps="$STEPS" learning_rate=4e-3
+else
+    results=$OUT/results-$(basename "$CKPT")-$(printf %s "$CKPT" | cksum | cut -d' ' -f1)
 fi
 
 title "5. Inference: the model draws and answers, run by vLLM"
-export CKPT MODE=demo BENCHMARK_DIR="$OUT/benchmark" OUTPUT="$OUT/results" RESULTS="$OUT/results"
-# shellcheck disable=SC2086
-run sh eval/infer.sh ${sampling:-}
+run env CKPT="$CKPT" BENCHMARK_DIR="$OUT/benchmark" OUTPUT="$results" sh eval/infer.sh "${sampling[@]}"
 
 title "6. Scores"
-run sh eval/evaluate.sh
+run env BENCHMARK_DIR="$OUT/benchmark" RESULTS="$results" sh eval/evaluate.sh
 
 title "7. What it drew"
-run python tools/draw_traces.py "$OUT/results/maze/results.jsonl" --out "$OUT/traces" --limit 4
+traces=$OUT/traces${results#"$OUT/results"}
+run python tools/draw_traces.py "$results/maze/results.jsonl" --out "$traces" --limit 4
 
 title "Done in $(($(date +%s) - started)) s after set-up"
 cat <<EOF
-Look at the pictures in $OUT/traces: each image the model saw, and what it thought.
+Look at the pictures in $traces: each image the model saw, and what it thought.
+EOF
+[[ $results != "$OUT/results" ]] || cat <<EOF
 The tiny model had a few minutes of training: it has learned to draw in the right format, hardly to solve mazes
 (guessing gives 25 %). With your own model:  CKPT=path/to/model bash demo.sh
 EOF

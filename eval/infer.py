@@ -88,7 +88,7 @@ def run_files(args: argparse.Namespace, profile: Profile, config: dict, sampling
     failed = 0
     try:
         for data, items in files:
-            settings_of_file = {**config, "data": str(data.resolve())}
+            settings_of_file = {**config, "data": data.name}
             folder = args.output / data.stem
             with ResultsWriter(folder, settings_of_file, args.retry_errors, args.overwrite) as results:
                 keys = [(item.id, digest_of(item)) for item in items]

@@ -9,11 +9,12 @@ CKPT=${CKPT:?set CKPT to a model folder, e.g. CKPT=checkpoints/ViLaSR sh eval/in
 MODE=${MODE:-rl}                                      # a name for this run
 BENCHMARKS=${BENCHMARKS:-maze}                        # names, separated by spaces
 BENCHMARK_DIR=${BENCHMARK_DIR:-$ROOT/benchmark}       # holds <name>.json
+PROFILE=${PROFILE:-}                                  # wording and limits; empty: those the checkpoint brings
 DATA_ROOT=${DATA_ROOT:-$BENCHMARK_DIR}                # where image paths are looked up first
 OUTPUT=${OUTPUT:-$ROOT/eval/results/$MODE}
 [ -n "${PYTHON:-}" ] || PYTHON=$ROOT/.venv/bin/python # what setup.sh makes; else the python3 at hand
 [ "$PYTHON" != "$ROOT/.venv/bin/python" ] || [ -x "$PYTHON" ] || PYTHON=python3
 
 # shellcheck disable=SC2086  # BENCHMARKS is a list of words
-exec "$PYTHON" "$ROOT/eval/infer.py" --checkpoint "$CKPT" --benchmark-dir "$BENCHMARK_DIR" --benchmarks $BENCHMARKS \
+exec "$PYTHON" "$ROOT/eval/infer.py" ${PROFILE:+--profile "$PROFILE"} --checkpoint "$CKPT" --benchmark-dir "$BENCHMARK_DIR" --benchmarks $BENCHMARKS \
     --data-root "$DATA_ROOT" --output "$OUTPUT" "$@"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vilasr.checkpoints import inspect_checkpoint
+from vilasr.checkpoints import _kv_bytes, inspect_checkpoint
 from vilasr.tasks import DataError
 
 MIB = 1 << 20
@@ -197,3 +197,17 @@ def test_a_folder_named_like_a_file_does_no_harm(folder):
     (folder / "runs.json").mkdir()
     (folder / "dangling.json").symlink_to("nowhere")
     assert inspect_checkpoint(folder).fingerprint == before
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        # Qwen2.5-VL-7B: 28 layers, 4 key-value heads of 128: 2 * 2 * 28 * 4 * 128
+        ({"num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4, "hidden_size": 3584}, 57344),
+        ({"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 128}, 1024),
+        ({"num_hidden_layers": 2, "num_attention_heads": 0, "hidden_size": 128}, 0),
+        ({}, 0),
+    ],
+)
+def test_the_cache_of_one_token(config, expected):
+    assert _kv_bytes(config) == expected

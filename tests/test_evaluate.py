@@ -126,6 +126,23 @@ def test_unknown_items_and_items_of_other_wording(path):
     assert problems.any
 
 
+def test_rows_of_other_items_are_not_scored(tmp_path):
+    """A stale row (the question was changed since) and a foreign one stand beside the right answer of the only item."""
+    right = make_row(GOLDEN[0])
+    stale = {**make_row(revised()), "id": right["id"], "digest": "older"}
+    path = write(tmp_path, [right, stale, make_row(revised()), broken_row("gone", "maze", "c", "was repaired")])
+    summary = summarise(path, "maze", keys(GOLDEN[:1]))
+    assert (summary.items, summary.corrected[0].mean, summary.reward) == (1, 1.0, 1.0)
+    assert (summary.problems.unknown, summary.problems.failed, summary.problems.missing) == (3, 0, 0)
+
+
+def test_an_item_whose_own_answer_is_wrong_does_not_take_the_others_along(tmp_path, caplog):
+    bad = {**make_row(revised()), "truth": "Q"}
+    summary = summarise(write(tmp_path, [make_row(GOLDEN[0]), bad]), "maze")
+    assert (summary.items, summary.corrected[0].mean, summary.problems.failed) == (2, 0.5, 1)
+    assert "item revised: answer: 'Q' is none of its 4 options" in caplog.text
+
+
 def test_the_first_of_duplicates_counts(tmp_path):
     row = make_row(GOLDEN[0])
     wrong = {**make_row(revised()), "id": row["id"], "digest": row["digest"]}

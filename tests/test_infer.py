@@ -71,7 +71,13 @@ class Place:
         with log.open("wb") as out:
             command = ["sh", str(ROOT / "eval" / "infer.sh"), *map(str, arguments)]
             process = subprocess.Popen(
-                command, env=self.environment(), cwd=self.folder, stdout=out, stderr=out, start_new_session=True
+                command,
+                env=self.environment(),
+                cwd=self.folder,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a CI may run with it ignored
             )
         return process, log
 

@@ -486,3 +486,13 @@ def test_llamafactory_reads_the_dataset(made: Path) -> None:
         assert [turn["content"] for turn in turns] == [m["content"] for m in record["conversations"][1:]]
         assert found["_system"] == PROFILE.system
         assert found["_images"] == [str(made / "cold_start" / path) for path in record["images"]]
+
+
+@pytest.mark.parametrize("name", ["rl/vilasr_rl_data.jsonl", "cold_start/maze_cold_start.json"])
+def test_released_data_of_the_same_name_is_not_overwritten(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir()
+    path.write_text('[{"question": "one of forty thousand"}]')
+    with pytest.raises(MazeError, match="was not made by this tool"):
+        write_mazes(job(tmp_path, split=Split.TRAIN, formats=(Format.RL, Format.COLD_START)), overwrite=True)
+    assert "forty thousand" in path.read_text()

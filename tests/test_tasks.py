@@ -54,6 +54,7 @@ def test_the_rl_layout():
         ({"options": [["x"], "y"]}, "options: must be a list of texts"),
         ({"image_path": []}, "image_path: must be a list"),
         ({"image_path": [3]}, "image_path: must be a list"),
+        ({"grid_size": float("inf")}, "grid_size: inf is not a whole number"),
         ({"grid_size": "big"}, "grid_size: 'big' is not a whole number"),
     ],
 )

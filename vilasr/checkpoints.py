@@ -16,10 +16,12 @@ _SAMPLES = 32  # pieces of a large file that its fingerprint reads
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """`context` is the longest position the model was made for, in tokens; `fingerprint` hashes its content."""
+    """`context` is the longest position the model was made for, in tokens; `kv_bytes` what one token takes in a
+    16-bit key-value cache; `fingerprint` hashes the content."""
 
     path: Path
     context: int
+    kv_bytes: int
     fingerprint: str
 
 
@@ -46,7 +48,17 @@ def inspect_checkpoint(path: Path) -> Checkpoint:
     context = text.get("max_position_embeddings") if isinstance(text, dict) else None
     if not isinstance(context, int) or context < 1:
         raise DataError(f"{path / 'config.json'}: field 'max_position_embeddings' is missing")
-    return Checkpoint(path, context, _fingerprint(path))
+    return Checkpoint(path, context, _kv_bytes(text), _fingerprint(path))
+
+
+def _kv_bytes(text: dict) -> int:
+    """Keys and values of all layers for one token, 2 bytes each; 0 where the configuration does not say."""
+    try:
+        heads = text["num_attention_heads"]
+        head = text.get("head_dim") or text["hidden_size"] // heads
+        return int(2 * 2 * text["num_hidden_layers"] * text.get("num_key_value_heads", heads) * head)
+    except (KeyError, TypeError, ZeroDivisionError):
+        return 0
 
 
 def _read_json(path: Path) -> dict:
@@ -54,7 +66,7 @@ def _read_json(path: Path) -> dict:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as exc:
         raise DataError(
-            f"{path}: missing; is this a Hugging Face model folder? (utils/model_merger.py makes one)"
+            f"{path}: missing; is this a Hugging Face model folder? (sharded training checkpoints must be merged first)"
         ) from exc
     except (OSError, ValueError) as exc:
         raise DataError(f"{path}: unreadable ({exc}); copy the file again") from exc

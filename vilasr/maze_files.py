@@ -11,6 +11,7 @@ import json
 import logging
 import multiprocessing
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -146,6 +147,8 @@ def _clear(job: Job, overwrite: bool) -> None:
             _dataset_info(path.parent)
         if used and not overwrite:
             raise MazeError(f"{used[0]} is there already; choose another --out or give --overwrite")
+        if path.is_file() and not _ours(path):
+            raise MazeError(f"{path} was not made by this tool and is not overwritten; choose another --out")
     for kind in job.formats:
         path = job.out / kind.file
         path.unlink(missing_ok=True)  # first, so that no file names images that are being replaced
@@ -153,6 +156,12 @@ def _clear(job: Job, overwrite: bool) -> None:
             image.unlink()
         for folder in range((job.count - 1) // _ITEMS_A_FOLDER + 1):
             (path.parent / _IMAGES / f"{folder:03d}").mkdir(parents=True, exist_ok=True)
+
+
+def _ours(path: Path) -> bool:
+    """Whether the file's first record is one of our mazes, by its id: released data has the same file names."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return re.search(r'"id": "maze-(train|test)-', file.read(100_000)) is not None
 
 
 def _part(path: Path) -> Path:

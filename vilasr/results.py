@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
@@ -134,6 +133,8 @@ class ResultsWriter:
         self.config = config_hash(config)
         self.done: set[tuple[str, str]] = set()
         self.failed: set[tuple[str, str]] = set()
+        import fcntl  # not on Windows, where results can still be read
+
         self._lock = (folder / ".lock").open("ab")
         try:
             try:

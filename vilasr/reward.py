@@ -20,9 +20,13 @@ class Reward:
     format: float
 
 
-def reward(example: Example, trace: Trace, beta: float = 0.0) -> Reward:
-    """Raises ValueError where the item's own answer cannot be read (see `corrected_accuracy`)."""
-    accuracy = corrected_accuracy(example, trace.answer)
+def reward_of(accuracy: float, trace: Trace, beta: float = 0.0) -> Reward:
+    """The reward of a trace whose accuracy is known."""
     form = float(trace.well_formed)
     earned = trace.answer is not None and accuracy > beta
     return Reward((accuracy + form) / 2 if earned else 0.0, accuracy, form)
+
+
+def reward(example: Example, trace: Trace, beta: float = 0.0) -> Reward:
+    """Raises ValueError where the item's own answer cannot be read (see `corrected_accuracy`)."""
+    return reward_of(corrected_accuracy(example, trace.answer), trace, beta)

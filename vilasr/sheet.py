@@ -50,7 +50,10 @@ def trace_sheet(result: Result) -> Image.Image:
     head = _wrap(f"{example.question}   {options}", max(1, len(columns)) * 42)
     truth = example.answer
     if example.question_type is QuestionType.MULTIPLE_CHOICE and trace.answer is not None:
-        truth += " - right" if corrected_accuracy(example, trace.answer) else " - wrong"
+        try:
+            truth += " - right" if corrected_accuracy(example, trace.answer) else " - wrong"
+        except ValueError:
+            truth += " - not one of the options"
     foot = [f"answer: {trace.answer or 'none'}   truth: {truth}   ending: {trace.stop_reason}"]
     width = _GAP + len(columns) * (_PANEL + _GAP)
     top = _GAP + (len(head) + len(foot)) * _LINE + _GAP

@@ -216,7 +216,7 @@ def _grid_size(value: object) -> int | None:
         value = value[0]
     try:
         return int(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as exc:
+    except (TypeError, ValueError, OverflowError) as exc:
         raise DataError(f"grid_size: {value!r} is not a whole number") from exc
 
 

@@ -78,7 +78,9 @@ class Trace:
 
     @property
     def well_formed(self) -> bool:
-        """Every reply parses by the grammar and every mark could be drawn (the paper's S_format, made strict)."""
+        """Every reply parses by the grammar and every mark lies in its image (the paper's S_format, made strict).
+
+        A repeated mark, or one beyond the image budget, is well-formed: it ends the drawing, not the format."""
         return bool(self.steps) and all(step.error is None and not step.departures for step in self.steps)
 
     @property

@@ -6,19 +6,23 @@ import asyncio
 import math
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tests.conftest import run_tool
 from tests.golden import golden_traces, picture
+from vilasr.checkpoints import Checkpoint
 from vilasr.engines import EngineDied, Sampling, Session, Stopped
-from vilasr.engines.vllm_engine import VllmEngine, VllmOptions
+from vilasr.engines.vllm_engine import VllmEngine
 from vilasr.episode import Episode, Limits
 from vilasr.images import SizeRule
 from vilasr.messages import FinishReason, Message, Picture, Reply, Text
 from vilasr.prompts import default_profile
 from vilasr.runner import run_episode
+from vilasr.tasks import DataError
 from vilasr.traces import StopReason
 
 GOLDEN = golden_traces()
@@ -229,31 +233,48 @@ def test_a_refused_request_ends_its_own_session_alone(vllm):
     assert isinstance(asyncio.run(vllm.reply(vllm.session(9), user())), Reply)
 
 
+FAILING_STEP = """
+import asyncio, sys
+from vilasr.checkpoints import Checkpoint
+from vilasr.engines import EngineDied, Sampling
+from vilasr.engines.vllm_engine import VllmEngine
+from vilasr.images import SizeRule
+from vilasr.messages import Message, Text
+from vllm.v1.engine.llm_engine import LLMEngine
+
+engine = VllmEngine(sys.argv[1], SizeRule(), Sampling(turn_tokens=48), VllmOptions(max_model_len=2048, max_num_seqs=2))
+step, count = LLMEngine.step, iter(range(1000))
+
+def failing(self):
+    if next(count) >= 4:
+        raise RuntimeError("out of memory")
+    return step(self)
+
+LLMEngine.step = failing
+
+async def ask(count):
+    asked = (engine.reply(engine.session(n), [Message("user", (Text("Which?"),))]) for n in range(count))
+    return await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 60)
+
+outcomes = asyncio.run(ask(5)) + asyncio.run(ask(1))
+assert all(isinstance(outcome, EngineDied) for outcome in outcomes), outcomes
+assert {str(outcome) for outcome in outcomes} == {"RuntimeError: out of memory"}, outcomes
+asyncio.run(asyncio.wait_for(engine.aclose(), 30))
+print("all were told")
+"""
+
+
 @pytest.mark.engine
-def test_a_failing_step_ends_the_whole_engine(nano, profile, monkeypatch):
-    """The real engine, second in this process, fails in its fourth step: everybody is told, nobody waits on."""
-    from vllm.v1.engine.llm_engine import LLMEngine
-
-    engine = VllmEngine(nano, profile.image, Sampling(turn_tokens=48), VllmOptions(max_model_len=2048, max_num_seqs=2))
-    step, count = LLMEngine.step, iter(range(1000))
-
-    def failing(self):
-        if next(count) >= 4:
-            raise RuntimeError("out of memory")
-        return step(self)
-
-    monkeypatch.setattr(LLMEngine, "step", failing)
-    outcomes = asyncio.run(together(*(engine.reply(engine.session(n), user()) for n in range(5))))
-    assert [str(outcome) for outcome in outcomes] == ["RuntimeError: out of memory"] * 5
-    assert all(isinstance(outcome, EngineDied) for outcome in outcomes)
-    with pytest.raises(EngineDied, match="out of memory"):
-        asyncio.run(engine.reply(engine.session(9), user()))
-    asyncio.run(asyncio.wait_for(engine.aclose(), 30))
+def test_a_failing_step_ends_the_whole_engine(nano):
+    """The real engine fails in its fourth step: everybody is told, nobody waits on. In a process of its own, as the
+    end of one vLLM takes the process groups of another with it."""
+    done = run_tool("-c", FAILING_STEP, nano)
+    assert done.stdout.strip().endswith("all were told"), done.stderr[-3000:]
 
 
 @pytest.mark.engine
 def test_a_start_that_fails_is_told(tmp_path):
-    with pytest.raises(EngineDied, match="nothing here: vLLM could not start"):
+    with pytest.raises(DataError, match="nothing here: no such checkpoint folder"):
         VllmEngine(tmp_path / "nothing here", SizeRule(), Sampling())
 
 
@@ -292,7 +313,7 @@ class ThreadAlone(VllmEngine):
     def __init__(self) -> None:
         self.steps = Steps()
         self.chat = SimpleNamespace(opening=lambda messages: [1])
-        super().__init__("none", SizeRule(), Sampling())
+        super().__init__(Checkpoint(Path("none"), 8192, 0, ""), SizeRule(), Sampling())
 
     def _start(self) -> Steps:
         return self.steps
@@ -422,9 +443,10 @@ def test_a_start_that_fails_does_not_wait():
         Broken()
 
 
+@pytest.mark.engine
 def test_seeded_sampling_of_more_prompt_than_fits_one_step(vllm, monkeypatch):
     """vLLM prefills such prompts in pieces, and on a CPU a seeded one in pieces killed the engine."""
     monkeypatch.setattr(vllm, "sampling", WARM)
     answers = ask(vllm, 8, "left right up down " * 500)
-    assert sum(session.usage.prompt for session, _ in answers) > 2 * 8192
+    assert sum(session.usage.prompt for session, _ in answers) > 1.5 * 8192
     assert all(isinstance(reply, Reply) for _, reply in answers)

@@ -42,6 +42,8 @@ def test_overrides_and_errors(folders, capsys, caplog):
     assert main([]) == 2
     with pytest.raises(DataError, match="key=value"):
         read_config(root / "c.yaml", ["nonsense"])
+    with pytest.raises(DataError, match="is not YAML"):
+        read_config(root / "c.yaml", ["x=["])
     with pytest.raises(DataError, match=r"no\.yaml: cannot be read"):
         read_config(root / "no.yaml", [])
     with pytest.raises(DataError, match="'output_dir' must be given"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import queue
 import threading
@@ -19,6 +20,7 @@ from typing import Any
 
 from PIL import Image
 
+from vilasr.checkpoints import Checkpoint, inspect_checkpoint
 from vilasr.engines.base import EngineDied, Sampling, Session, Stopped
 from vilasr.engines.chat import ChatTokens
 from vilasr.images import SizeRule
@@ -30,9 +32,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class VllmOptions:
-    """`max_model_len` counts all tokens of an episode, images expanded. `max_images` bounds one conversation."""
+    """`max_model_len` counts all tokens of an episode, images expanded; None is the model's own context, at most 32768.
+    `max_images` bounds one conversation."""
 
-    max_model_len: int = 32768
+    max_model_len: int | None = None
     max_images: int = 42
     max_num_seqs: int = 64
     tensor_parallel_size: int = 1
@@ -67,15 +70,22 @@ class _Request:
 
 class VllmEngine:
     """See `vilasr.engines.base.Engine`. `checkpoint` is a local Qwen2-VL family folder; `rule` the image rule of the
-    profile, handed to vLLM so that its own resize changes nothing. Raises EngineDied if vLLM cannot start."""
+    profile, handed to vLLM so that its own resize changes nothing. Raises DataError for a
+    checkpoint that is not whole, EngineDied if vLLM cannot start."""
 
     def __init__(
-        self, checkpoint: str | Path, rule: SizeRule, sampling: Sampling, options: VllmOptions | None = None
+        self,
+        checkpoint: str | Path | Checkpoint,
+        rule: SizeRule,
+        sampling: Sampling,
+        options: VllmOptions | None = None,
     ) -> None:
         self.sampling = sampling
         self.options = options or VllmOptions()
+        self._found = checkpoint if isinstance(checkpoint, Checkpoint) else inspect_checkpoint(Path(checkpoint))
+        self.context = self.options.max_model_len or min(self._found.context, 32768)
         self._rule = rule
-        self._checkpoint = str(checkpoint)
+        self._checkpoint = str(self._found.path)
         self._inbox: queue.Queue[_Request | None] = queue.Queue()
         self._dead: str | None = None
         self._ready = threading.Event()
@@ -83,7 +93,7 @@ class VllmEngine:
         self._thread.start()
         self._ready.wait()
         if self._dead is not None:
-            raise EngineDied(f"{checkpoint}: vLLM could not start: {self._dead}")
+            raise EngineDied(f"{self._checkpoint}: vLLM could not start: {self._dead}")
 
     def session(self, seed: int) -> Session:
         return Session(seed, state=_Conversation())
@@ -91,9 +101,9 @@ class VllmEngine:
     async def reply(self, session: Session, new_messages: Sequence[Message]) -> Reply | Stopped:
         self.extend(session, new_messages)
         conversation: _Conversation = session.state
-        room = self.options.max_model_len - conversation.expanded
+        room = self.context - conversation.expanded
         if room < 1:
-            detail = f"{conversation.expanded} tokens fill the context of {self.options.max_model_len}"
+            detail = f"{conversation.expanded} tokens fill the context of {self.context}"
             return Stopped(StopReason.CONTEXT_OVERFLOW, detail)
         if self._dead is not None:
             raise EngineDied(self._dead)
@@ -255,7 +265,7 @@ class VllmEngine:
         # Threads that spin while they wait slow a CPU shared with anything else by tens; read when torch is loaded.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         on_cpu = not _cuda()
-        for name, value in _environment(on_cpu).items():
+        for name, value in _environment(on_cpu, self._found.kv_bytes * self.context).items():
             os.environ.setdefault(name, value)
         from transformers import AutoTokenizer
         from vllm.engine.arg_utils import EngineArgs
@@ -265,7 +275,7 @@ class VllmEngine:
         options = self.options
         arguments: dict[str, Any] = {
             "model": self._checkpoint,
-            "max_model_len": options.max_model_len,
+            "max_model_len": self.context,
             "max_num_seqs": options.max_num_seqs,
             "limit_mm_per_prompt": {"image": options.max_images, "video": 0},
             "mm_processor_kwargs": {"min_pixels": self._rule.min_pixels, "max_pixels": self._rule.max_pixels},
@@ -280,7 +290,7 @@ class VllmEngine:
             arguments |= {"distributed_executor_backend": "uni", "skip_mm_profiling": True}
             # A prompt prefilled in pieces and sampled with a seed fails on a CPU (vLLM 0.24 rewinds the generator by
             # an offset that only CUDA generators have), so prompts are prefilled whole.
-            arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(options.max_model_len, 8192)}
+            arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(self.context, 8192)}
         return LLMEngine.from_engine_args(EngineArgs(**arguments))
 
 
@@ -305,8 +315,9 @@ def _cuda() -> bool:
     return torch.cuda.is_available()
 
 
-def _environment(on_cpu: bool) -> dict[str, str]:
-    """Start-up settings; on a CPU they bring vLLM's start from minutes to seconds."""
+def _environment(on_cpu: bool, episode_bytes: int) -> dict[str, str]:
+    """Start-up settings; on a CPU they bring vLLM's start from minutes to seconds, and reserve a key-value cache for
+    two episodes of full length (`episode_bytes` each), at least 1 GiB."""
     settings = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_LOGGING_LEVEL": "ERROR",  # its warnings on a CPU come by the thousand; set it to see more
@@ -314,5 +325,6 @@ def _environment(on_cpu: bool) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
     }
     if on_cpu:
-        settings |= {"TORCHDYNAMO_DISABLE": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
+        cache = max(1, math.ceil(2 * episode_bytes / 2**30))
+        settings |= {"TORCHDYNAMO_DISABLE": "1", "VLLM_CPU_KVCACHE_SPACE": str(cache)}
     return settings

@@ -16,6 +16,8 @@ from vilasr.tasks import Example, QuestionType
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?|[-+]?\.\d+")
 _LONE_LETTER = re.compile(r"\W*([A-Za-z])\W*")
 _LEADING_LETTER = re.compile(r"\W*([A-Za-z])\s*[.):]\s*(?P<rest>.*)", re.DOTALL)
+_MARKED_LETTER = re.compile(r"(?<![A-Za-z])\(?([A-Za-z])[.):]")  # "A.", "(b)", "c:" as options are written
+_FINAL_LETTER = re.compile(r"\banswer\W+(?:is\W+)?\(?([A-Za-z])\W*$", re.IGNORECASE)
 # A capital letter on its own; not the article in "A chair is", but the choice in "A or B" and "A is right"
 _MENTIONED_LETTER = re.compile(r"\b(A)\b(?!\s+(?!(?:or|and|is)\b)[a-z])|\b([B-Z])\b")
 _MAX_ANSWER_CHARS = 2000
@@ -35,7 +37,11 @@ def choice_letter(answer: str, options: Sequence[str]) -> str | None:
         return named[0]
     leading = _LEADING_LETTER.fullmatch(text)
     if leading and leading[1].upper() in letters:
-        return leading[1].upper()
+        others = {match[1].upper() for match in _MARKED_LETTER.finditer(leading["rest"])} & set(letters)
+        return leading[1].upper() if others <= {leading[1].upper()} else None
+    final = _FINAL_LETTER.search(text)
+    if final and final[1].upper() in letters:
+        return final[1].upper()
     mentioned = {match[0] for match in _MENTIONED_LETTER.finditer(text) if match[0] in letters}
     return mentioned.pop() if len(mentioned) == 1 else None
 

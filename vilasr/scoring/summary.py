@@ -11,11 +11,11 @@ from typing import Any
 
 from vilasr.reflect import reflection
 from vilasr.results import Result, parse_row, read_lines
-from vilasr.reward import reward
+from vilasr.reward import reward_of
 from vilasr.scoring import Group, Scored, find_benchmark
 from vilasr.scoring.benchmark import proportion
 from vilasr.tasks import DataError
-from vilasr.traces import Trace
+from vilasr.traces import StopReason, Trace
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Problems:
     missing: int = 0  # items of the benchmark without a row
     unknown: int = 0  # rows whose item the benchmark lacks, or has in another wording
     duplicates: int = 0
-    failed: int = 0  # items that could not be read or run; they count as wrong
+    failed: int = 0  # items that could not be read, run or scored; they count as wrong
     unreadable: int = 0  # lines that are no result
     configurations: int = 1  # different settings in one file
 
@@ -70,37 +70,45 @@ class Summary:
 
 
 def summarise(path: Path, name: str, expected: Collection[tuple[str, str]] | None = None) -> Summary:
-    """Score the results in `path` as benchmark `name`. `expected` are the (id, digest) of all its items; without them
-    nothing is known to be missing. Raises DataError for an unknown benchmark or a file that cannot be read."""
+    """Score the results in `path` as benchmark `name`. `expected` are the (id, digest) of all its items; rows of other
+    items are counted as unknown and not scored. Without them nothing is known to be missing or unknown. An item that
+    failed, or whose own answer cannot be read, counts as wrong. Raises DataError for an unknown benchmark or a file
+    that cannot be read."""
     benchmark = find_benchmark(name)
-    results, unreadable, duplicates = _read(path)
-    known = {(r.id, r.digest) for r in results}
-    failed = [r for r in results if r.trace is None]
-    problems = Problems(
-        missing=len(set(expected) - known) if expected is not None else 0,
-        unknown=sum((r.id, r.digest) not in expected for r in results if r.trace) if expected is not None else 0,
-        duplicates=duplicates,
-        failed=len(failed) + sum(r.trace is not None and r.trace.stop_reason == "engine_error" for r in results),
-        unreadable=unreadable,
-        configurations=max(1, len({r.config for r in results})),
-    )
-    scores = [Scored(r.id, "(not run)", 0.0, 0.0) for r in failed]
+    found, unreadable, duplicates = _read(path)
+    results = found if expected is None else [r for r in found if (r.id, r.digest) in expected]
+    scores: list[Scored] = []
     traces: list[Trace] = []
-    rewards = [0.0] * len(failed)
+    rewards: list[float] = []
+    failed = not_run = 0
     for result in results:
-        if result.example is None or result.trace is None:
-            continue
         example, trace = result.example, result.trace
+        if example is None or trace is None:
+            not_run += 1
+            failed += 1
+            scores.append(Scored(result.id, "(not run)", 0.0, 0.0))
+            rewards.append(0.0)
+            continue
         try:
             corrected = benchmark.corrected(example, trace.answer)
         except ValueError as exc:
-            raise DataError(f"{path}: {exc}") from exc
+            log.error("%s: %s; it counts as wrong", path, exc)
+            corrected, failed = 0.0, failed + 1
+        failed += trace.stop_reason is StopReason.ENGINE_ERROR
         official = None
         if benchmark.official is not None:
             official = benchmark.official(example, trace.last_reply if trace.answer is None else trace.answer)
         scores.append(Scored(result.id, example.task, corrected, official))
         traces.append(trace)
-        rewards.append(reward(example, trace).total)
+        rewards.append(reward_of(corrected, trace).total)
+    problems = Problems(
+        missing=len(set(expected) - {(r.id, r.digest) for r in found}) if expected is not None else 0,
+        unknown=len(found) - len(results),
+        duplicates=duplicates,
+        failed=failed,
+        unreadable=unreadable,
+        configurations=max(1, len({r.config for r in results})),
+    )
     return Summary(
         benchmark=name,
         items=len(results),
@@ -109,7 +117,7 @@ def summarise(path: Path, name: str, expected: Collection[tuple[str, str]] | Non
         reward=sum(rewards) / len(rewards) if rewards else 0.0,
         drawing=_drawing(traces),
         stop_reasons=dict(
-            Counter(str(t.stop_reason) for t in traces) + Counter({"input_error": len(failed)} if failed else {})
+            Counter(str(t.stop_reason) for t in traces) + Counter({"input_error": not_run} if not_run else {})
         ),
         errors=dict(Counter(step.error for trace in traces for step in trace.steps if step.error).most_common()),
         problems=problems,

@@ -34,7 +34,10 @@ def read_config(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
         key, separator, value = override.partition("=")
         if not separator or not key:
             raise DataError(f"{override!r}: overrides are written key=value")
-        config[key] = yaml.safe_load(value)
+        try:
+            config[key] = yaml.safe_load(value)
+        except yaml.YAMLError as exc:
+            raise DataError(f"{override!r}: the value is not YAML ({exc})") from exc
     return config
 
 
@@ -66,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     try:
         log.info("profile: %s", carry_profile(read_config(Path(arguments[0]), arguments[1:])))
-    except (DataError, ProfileError) as exc:
+    except (DataError, ProfileError, OSError) as exc:
         log.error("carry_profile: %s", exc)
         return 1
     return 0
