@@ -235,9 +235,8 @@ def test_a_refused_request_ends_its_own_session_alone(vllm):
 
 FAILING_STEP = """
 import asyncio, sys
-from vilasr.checkpoints import Checkpoint
 from vilasr.engines import EngineDied, Sampling
-from vilasr.engines.vllm_engine import VllmEngine
+from vilasr.engines.vllm_engine import VllmEngine, VllmOptions
 from vilasr.images import SizeRule
 from vilasr.messages import Message, Text
 from vllm.v1.engine.llm_engine import LLMEngine
