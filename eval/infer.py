@@ -24,7 +24,7 @@ from vilasr.engines.base import EngineDied, Sampling
 from vilasr.prompts import Profile, ProfileError, load_profile, profile_for_checkpoint
 from vilasr.results import ResultsWriter
 from vilasr.runner import Progress, Run, run_items
-from vilasr.tasks import BrokenItem, DataError, Example, read_examples, select
+from vilasr.tasks import DataError, read_examples, select
 
 log = logging.getLogger("infer")
 
@@ -91,7 +91,7 @@ def run_files(args: argparse.Namespace, profile: Profile, config: dict, sampling
             settings_of_file = {**config, "data": data.name}
             folder = args.output / data.stem
             with ResultsWriter(folder, settings_of_file, args.retry_errors, args.overwrite) as results:
-                keys = [(item.id, digest_of(item)) for item in items]
+                keys = [(item.id, item.digest()) for item in items]
                 todo = [item for item, key in zip(items, keys, strict=True) if key not in results.done]
                 before = sum(key in results.failed for key in keys)
                 failed += before
@@ -118,10 +118,6 @@ def run_files(args: argparse.Namespace, profile: Profile, config: dict, sampling
         if engine is not None:
             asyncio.run(engine.aclose())
     return failed
-
-
-def digest_of(item: Example | BrokenItem) -> str:
-    return "" if isinstance(item, BrokenItem) else item.digest()
 
 
 def start_engine(args: argparse.Namespace, profile: Profile, sampling: Sampling):

@@ -72,8 +72,7 @@ async def run_items(
 
     async def worker() -> None:
         for item in waiting:
-            digest = "" if isinstance(item, BrokenItem) else item.digest()
-            if (item.id, digest) in results.done:
+            if (item.id, item.digest()) in results.done:
                 continue
             row = await _run_item(item, run, results.config, progress)
             results.append(row)

@@ -66,6 +66,9 @@ class BrokenItem:
     id: str
     error: str
 
+    def digest(self) -> str:
+        return ""  # nothing of it could be read
+
 
 def find_image(name: str, data_file: Path, data_root: Path | None = None) -> Path:
     """The file behind a path in data: absolute, data root, the data file's folder, working directory, in this order.
