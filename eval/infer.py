@@ -24,7 +24,7 @@ from vilasr.engines.base import EngineDied, Sampling
 from vilasr.prompts import Profile, ProfileError, load_profile, profile_for_checkpoint
 from vilasr.results import ResultsWriter
 from vilasr.runner import Progress, Run, run_items
-from vilasr.tasks import DataError, read_examples, select
+from vilasr.tasks import DataError, read_examples
 
 log = logging.getLogger("infer")
 
@@ -81,9 +81,11 @@ def settings(args: argparse.Namespace, checkpoint: Checkpoint, profile: Profile,
     }
 
 
-def run_files(args: argparse.Namespace, profile: Profile, config: dict, sampling: Sampling) -> int:
+def run_files(
+    args: argparse.Namespace, checkpoint: Checkpoint, profile: Profile, config: dict, sampling: Sampling
+) -> int:
     """Run all files with one engine, started when the first item needs it. Returns how many items failed."""
-    files = [(data, select(read_examples(data), args.limit)) for data in args.data]
+    files = [(data, read_examples(data)[: args.limit]) for data in args.data]
     engine = None
     failed = 0
     try:
@@ -106,9 +108,9 @@ def run_files(args: argparse.Namespace, profile: Profile, config: dict, sampling
                 if not todo:
                     continue
                 if engine is None:
-                    engine = start_engine(args, profile, sampling)
+                    engine = start_engine(args, checkpoint, profile, sampling)
                 run = Run(engine, profile, sampling.item_seed, data, args.data_root, args.concurrency)
-                progress = Progress(len(todo))
+                progress = Progress()
                 try:
                     asyncio.run(run_with_bar(todo, run, results, progress))
                 finally:
@@ -120,10 +122,10 @@ def run_files(args: argparse.Namespace, profile: Profile, config: dict, sampling
     return failed
 
 
-def start_engine(args: argparse.Namespace, profile: Profile, sampling: Sampling):
+def start_engine(args: argparse.Namespace, checkpoint: Checkpoint, profile: Profile, sampling: Sampling):
     from vilasr.engines.vllm_engine import VllmEngine, VllmOptions
 
-    log.info("starting vLLM with %s", args.checkpoint)
+    log.info("starting vLLM with %s", checkpoint.path)
     options = VllmOptions(
         max_model_len=args.max_model_len,
         max_images=profile.budget.images,
@@ -131,7 +133,7 @@ def start_engine(args: argparse.Namespace, profile: Profile, sampling: Sampling)
         tensor_parallel_size=args.tensor_parallel_size,
         gpu_memory_utilization=args.gpu_memory_utilization,
     )
-    return VllmEngine(args.checkpoint, profile.image, sampling, options)
+    return VllmEngine(checkpoint, profile.image, sampling, options)
 
 
 async def run_with_bar(todo: list, run: Run, results: ResultsWriter, progress: Progress) -> None:
@@ -152,11 +154,11 @@ def infer(args: argparse.Namespace) -> int:
     """Returns how many items failed. Raises DataError, ProfileError, EngineDied, OSError."""
     checkpoint = inspect_checkpoint(args.checkpoint)
     profile = load_profile(args.profile) if args.profile else profile_for_checkpoint(args.checkpoint)
-    args.max_model_len = args.max_model_len or min(checkpoint.context, 32768)
+    args.max_model_len = args.max_model_len or checkpoint.default_context
     sampling = Sampling(args.temperature, args.top_p, args.turn_tokens or profile.budget.turn_tokens, args.seed)
     config = settings(args, checkpoint, profile, sampling)
     try:
-        return run_files(args, profile, config, sampling)
+        return run_files(args, checkpoint, profile, config, sampling)
     except BaseExceptionGroup as group:  # several episodes fail together where one engine dies
         cause: BaseException = group
         while isinstance(cause, BaseExceptionGroup):

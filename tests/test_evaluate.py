@@ -108,7 +108,7 @@ def test_drawing_statistics(tmp_path):
 def test_the_reward_is_a_mean_over_all_items(tmp_path):
     """Right and well-formed: 1; wrong: 0; not run: 0."""
     right, wrong = GOLDEN[0], revised()
-    path = write(tmp_path, [make_row(right), make_row(wrong), broken_row("x", "maze", "c", "gone")])
+    path = write(tmp_path, [make_row(right), make_row(wrong), broken_row("x", "", "maze", "c", "gone")])
     assert summarise(path, "maze").reward == pytest.approx(1 / 3)
 
 
@@ -130,7 +130,7 @@ def test_rows_of_other_items_are_not_scored(tmp_path):
     """A stale row (the question was changed since) and a foreign one stand beside the right answer of the only item."""
     right = make_row(GOLDEN[0])
     stale = {**make_row(revised()), "id": right["id"], "digest": "older"}
-    path = write(tmp_path, [right, stale, make_row(revised()), broken_row("gone", "maze", "c", "was repaired")])
+    path = write(tmp_path, [right, stale, make_row(revised()), broken_row("gone", "", "maze", "c", "was repaired")])
     summary = summarise(path, "maze", keys(GOLDEN[:1]))
     assert (summary.items, summary.corrected[0].mean, summary.reward) == (1, 1.0, 1.0)
     assert (summary.problems.unknown, summary.problems.failed, summary.problems.missing) == (3, 0, 0)
@@ -152,7 +152,7 @@ def test_the_first_of_duplicates_counts(tmp_path):
 
 
 def test_failed_items_count_as_wrong(tmp_path):
-    rows = [make_row(GOLDEN[0]), broken_row("gone", "maze", "c", "no image"), engine_error_row()]
+    rows = [make_row(GOLDEN[0]), broken_row("gone", "", "maze", "c", "no image"), engine_error_row()]
     summary = summarise(write(tmp_path, rows), "maze")
     assert (summary.items, summary.problems.failed, summary.problems.any) == (3, 2, True)
     assert (summary.corrected[0].count, summary.corrected[0].mean) == (3, 1 / 3)
@@ -161,7 +161,7 @@ def test_failed_items_count_as_wrong(tmp_path):
 
 
 def test_only_failed_items(tmp_path):
-    summary = summarise(write(tmp_path, [broken_row("gone", "maze", "c", "no image")]), "maze")
+    summary = summarise(write(tmp_path, [broken_row("gone", "", "maze", "c", "no image")]), "maze")
     assert (summary.items, summary.corrected[0].mean, summary.reward) == (1, 0.0, 0.0)
     assert summary_table(summary)
 

@@ -202,7 +202,7 @@ def test_a_second_run_at_the_same_time_is_refused(finished, overwrite):
     config = {"held": "by another run"}
     other = finished.folder / f"held{len(overwrite)}"
     with ResultsWriter(other / "maze", config) as writer:
-        writer.append(broken_row("x", "maze", writer.config, "-"))
+        writer.append(broken_row("x", "", "maze", writer.config, "-"))
         held = (other / "maze" / "results.jsonl").read_bytes()
         done = finished.sh("infer.sh", *SETTINGS, *overwrite, OUTPUT=other)
         assert done.returncode == 2
@@ -299,7 +299,7 @@ def test_broken_items_are_told_and_can_be_run_again(nano, mazes, tmp_path):
     place = make_place(tmp_path, nano, folder)
     ids = [item["id"] for item in json.loads(whole)]
     with ResultsWriter(place.results.parent, {"other": "settings"}) as writer:
-        writer.append(broken_row("old", "maze", writer.config, "-"))
+        writer.append(broken_row("old", "", "maze", writer.config, "-"))
 
     refused = place.sh("infer.sh", *SETTINGS)
     assert (refused.returncode, place.ids()) == (2, ["old"])

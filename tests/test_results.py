@@ -67,7 +67,7 @@ def test_a_damaged_line_is_named(tmp_path):
 
 def test_failed_items_stay_unless_asked(tmp_path):
     with ResultsWriter(tmp_path, CONFIG) as writer:
-        writer.append(broken_row("bad", "maze", writer.config, "no image"))
+        writer.append(broken_row("bad", "", "maze", writer.config, "no image"))
         writer.append(rows(writer.config)[0])
     with ResultsWriter(tmp_path, CONFIG) as writer:
         assert ("bad", "") in writer.done

@@ -90,7 +90,7 @@ def items(tmp_path) -> list[Example]:
 
 def play(folder: Path, items: Sequence[Example | BrokenItem], engine: ScriptedEngine, concurrency: int = 4) -> Progress:
     """Run the items; results go to `folder`/out."""
-    progress = Progress(len(items))
+    progress = Progress()
     run = Run(engine, default_profile(), Sampling().item_seed, folder / "maze.json", None, concurrency)
     with ResultsWriter(folder / "out", {"seed": 0}) as results:
         asyncio.run(run_items(items, run, results, progress))
@@ -281,7 +281,7 @@ def test_no_more_episodes_in_memory_than_run_at_once(tmp_path, items, monkeypatc
 
 def test_a_cancelled_run_keeps_its_rows(tmp_path, items):
     async def run() -> None:
-        progress = Progress(20)
+        progress = Progress()
         run = Run(ScriptedEngine(), default_profile(), Sampling().item_seed, tmp_path / "maze.json", None, 2)
         with ResultsWriter(tmp_path / "out", {"seed": 0}) as results:
             task = asyncio.create_task(run_items(items, run, results, progress))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vilasr.results import Result, parse_row, read_lines
+from vilasr.results import Result, read_results
 from vilasr.sheet import trace_sheet
 from vilasr.tasks import DataError
 
@@ -25,15 +25,10 @@ log = logging.getLogger("draw_traces")
 def chosen(args: argparse.Namespace) -> list[Result]:
     """The traces to draw: those with the most marks first, unless ids are given."""
     results = []
-    for number, row in read_lines(args.results):
-        try:
-            if isinstance(row, DataError):
-                raise row
-            result = parse_row(row)
-        except DataError as exc:
-            log.error("%s: line %d: %s", args.results, number, exc)
-            continue
-        if result.trace is not None and (not args.ids or result.id in args.ids):
+    for result in read_results(args.results):
+        if isinstance(result, DataError):
+            log.error("%s", result)
+        elif result.trace is not None and (not args.ids or result.id in args.ids):
             results.append(result)
     if args.ids:
         for missing in set(args.ids) - {result.id for result in results}:

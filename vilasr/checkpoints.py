@@ -11,6 +11,7 @@ from pathlib import Path
 from vilasr.tasks import DataError
 
 _BLOCK = 1 << 20
+_LONGEST_CONTEXT = 32768  # tokens; more than any episode here needs, and less than it takes to reserve 128k
 _SAMPLES = 32  # pieces of a large file that its fingerprint reads
 
 
@@ -23,6 +24,11 @@ class Checkpoint:
     context: int
     kv_bytes: int
     fingerprint: str
+
+    @property
+    def default_context(self) -> int:
+        """The context a run gets where none is asked for: the model's own, at most 32768 tokens."""
+        return min(self.context, _LONGEST_CONTEXT)
 
 
 def inspect_checkpoint(path: Path) -> Checkpoint:

@@ -48,11 +48,11 @@ def result_row(
     }
 
 
-def broken_row(item_id: str, source: str, config: str, error: str) -> dict[str, Any]:
+def broken_row(item_id: str, digest: str, source: str, config: str, error: str) -> dict[str, Any]:
     """The line of an item that could not be read."""
     return {
         "id": item_id,
-        "digest": "",
+        "digest": digest,
         "config": config,
         "benchmark": source,
         "stop_reason": StopReason.INPUT_ERROR,
@@ -114,6 +114,15 @@ def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
                 yield number, json.loads(line)
             except (ValueError, RecursionError) as exc:
                 yield number, DataError(f"{path}: line {number}: not JSON ({exc})")
+
+
+def read_results(path: Path) -> Iterator[Result | DataError]:
+    """Every line of a results file as a result, or an error that names file, line and field. Raises OSError."""
+    for number, row in read_lines(path):
+        try:
+            yield row if isinstance(row, DataError) else parse_row(row)
+        except DataError as exc:
+            yield DataError(f"{path}: line {number}: {exc}")
 
 
 class ResultsWriter:

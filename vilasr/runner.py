@@ -37,7 +37,6 @@ async def run_episode(episode: Episode, engine: Engine, session: Session) -> Tra
 class Progress:
     """Counts of a run so far."""
 
-    total: int
     done: int = 0
     failed: int = 0
     turns: int = 0
@@ -89,19 +88,19 @@ async def _run_item(item: Example | BrokenItem, run: Run, config: str, progress:
     if isinstance(item, BrokenItem):
         progress.failed += 1
         log.error("%s", item.error)
-        return broken_row(item.id, run.data_file.stem, config, item.error)
+        return broken_row(item.id, item.digest(), run.data_file.stem, config, item.error)
     try:
         example = await asyncio.to_thread(load_frames, item, run.profile.image, run.data_file, run.data_root)
         files = tuple(str(find_image(n, run.data_file, run.data_root).resolve()) for n in item.image_paths)
     except DataError as exc:
         progress.failed += 1
         log.error("%s", exc)
-        return {**broken_row(item.id, item.source, config, str(exc)), "digest": item.digest()}
+        return broken_row(item.id, item.digest(), item.source, config, str(exc))
     except Exception as exc:  # a defect of ours or the image library's must not take the other items along
         progress.failed += 1
         log.exception("item %s", item.id)
         detail = f"{run.data_file}: item {item.id}: {type(exc).__name__}: {exc}"
-        return {**broken_row(item.id, item.source, config, detail), "digest": item.digest()}
+        return broken_row(item.id, item.digest(), item.source, config, detail)
     episode = Episode(example, run.profile)
     session = run.engine.session(run.item_seed(item.id))
     try:

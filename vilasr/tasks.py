@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -218,12 +218,8 @@ def _grid_size(value: object) -> int | None:
     if isinstance(value, list) and value:  # some copies write [rows, columns]
         value = value[0]
     try:
-        return int(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError) as exc:
-        raise DataError(f"grid_size: {value!r} is not a whole number") from exc
-
-
-def select(items: Iterable[Example | BrokenItem], limit: int | None) -> list[Example | BrokenItem]:
-    """The first `limit` items; all without a limit."""
-    items = list(items)
-    return items if limit is None else items[:limit]
+        if isinstance(value, str | int | float):
+            return int(value)
+    except (ValueError, OverflowError):
+        pass  # told below, as is any other type
+    raise DataError(f"grid_size: {value!r} is not a whole number")

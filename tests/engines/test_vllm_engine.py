@@ -1,25 +1,22 @@
-"""The vLLM engine. The model is the nano one with random weights; tests of the thread alone have no model."""
+"""The vLLM engine. The model is the nano one with random weights."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-import threading
-from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
-from types import SimpleNamespace
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from tests.conftest import run_tool
+from tests.engines.asking import together, user
 from tests.golden import golden_traces, picture
-from vilasr.checkpoints import Checkpoint
-from vilasr.engines import EngineDied, Sampling, Session, Stopped
+from vilasr.engines import Sampling, Session, Stopped
 from vilasr.engines.vllm_engine import VllmEngine
 from vilasr.episode import Episode, Limits
 from vilasr.images import SizeRule
-from vilasr.messages import FinishReason, Message, Picture, Reply, Text
+from vilasr.messages import FinishReason, Message, Picture, Reply
 from vilasr.prompts import default_profile
 from vilasr.runner import run_episode
 from vilasr.tasks import DataError
@@ -28,16 +25,6 @@ from vilasr.traces import StopReason
 GOLDEN = golden_traces()
 WARM = Sampling(temperature=1.0, turn_tokens=48)
 HOT = Sampling(temperature=2.0, turn_tokens=48)  # the hottest that vLLM takes
-
-
-def user(text: str = "Which object is nearer?", images: int = 0) -> list[Message]:
-    pictures = [Picture(i + 1, picture(56, 56, i)) for i in range(images)]
-    return [Message("user", (*pictures, Text(text)))]
-
-
-async def together(*waiting: Awaitable) -> list:
-    """All at once; no engine may take a minute for them."""
-    return await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 60)
 
 
 def ask(engine: VllmEngine, count: int, text: str = "Which object is nearer?") -> list[tuple[Session, Any]]:
@@ -275,171 +262,6 @@ def test_a_failing_step_ends_the_whole_engine(nano):
 def test_a_start_that_fails_is_told(tmp_path):
     with pytest.raises(DataError, match="nothing here: no such checkpoint folder"):
         VllmEngine(tmp_path / "nothing here", SizeRule(), Sampling())
-
-
-# ---- the thread alone: what it does with requests, whatever its engine does
-
-
-class Steps:
-    """Stands where vLLM's engine does. Each step ends one request, or does what it is told."""
-
-    def __init__(self) -> None:
-        self.requests: list[str] = []
-        self.on_step: Callable[[], None] = lambda: None
-        self.finish = "stop"
-        self.closed = 0
-        self.engine_core = SimpleNamespace(shutdown=self.shutdown)
-
-    def shutdown(self) -> None:
-        self.closed += 1
-
-    def has_unfinished_requests(self) -> bool:
-        return bool(self.requests)
-
-    def add_request(self, name: str, prompt: Any, params: Any) -> None:
-        if prompt == "refused":
-            raise ValueError("no")
-        self.requests.append(name)
-
-    def step(self) -> list:
-        self.on_step()
-        name = self.requests.pop(0)
-        completion = SimpleNamespace(finish_reason=self.finish, name=name)
-        return [SimpleNamespace(request_id=name, finished=True, outputs=[completion])]
-
-
-class ThreadAlone(VllmEngine):
-    def __init__(self) -> None:
-        self.steps = Steps()
-        self.chat = SimpleNamespace(opening=lambda messages: [1])
-        super().__init__(Checkpoint(Path("none"), 8192, 0, ""), SizeRule(), Sampling())
-
-    def _start(self) -> Steps:
-        return self.steps
-
-    def _params(self, max_tokens: int, seed: int) -> Any:
-        return "params"
-
-
-def submit(engine: ThreadAlone, *prompts: str) -> list:
-    return asyncio.run(together(*(engine._submit(prompt, "params") for prompt in prompts)))
-
-
-def close(engine: ThreadAlone) -> None:
-    asyncio.run(asyncio.wait_for(engine.aclose(), 10))
-    assert not engine._thread.is_alive()
-    assert engine.steps.closed == 1
-
-
-def test_a_refusal_is_its_askers_alone():
-    engine = ThreadAlone()
-    outcomes = submit(engine, "a", "refused", "b")
-    assert [type(outcome) for outcome in outcomes] == [SimpleNamespace, ValueError, SimpleNamespace]
-    close(engine)
-
-
-@pytest.mark.parametrize("failure", [RuntimeError("boom"), SystemExit("boom"), KeyboardInterrupt("boom")])
-def test_whatever_ends_the_thread_is_told_to_all(failure):
-    engine = ThreadAlone()
-
-    def fail() -> None:
-        if len(engine.steps.requests) < 3:
-            raise failure
-
-    engine.steps.on_step = fail
-    outcomes = submit(engine, *"abcde")
-    died = [outcome for outcome in outcomes if isinstance(outcome, EngineDied)]
-    assert len(died) >= 2
-    assert all("boom" in str(outcome) for outcome in died)
-    with pytest.raises(EngineDied, match="boom"):
-        asyncio.run(engine.reply(engine.session(0), user()))
-    close(engine)
-
-
-def test_a_request_in_the_last_moment_is_not_forgotten():
-    """Between the look at the engine's state and the inbox the thread may end: nobody would ever answer."""
-    engine = ThreadAlone()
-    asyncio.run(engine.aclose())
-    [outcome] = submit(engine, "late")
-    assert isinstance(outcome, EngineDied)
-    assert "closed" in str(outcome)
-
-
-@pytest.mark.parametrize("fails", [False, True], ids=["closed", "failed"])
-def test_the_end_is_told_to_those_in_the_engine_and_to_those_before_it(fails):
-    """`a` and `b` are in the engine when it ends, `c` still waits for the thread to look."""
-    engine = ThreadAlone()
-    stepping, go = threading.Event(), threading.Event()
-
-    def block() -> None:
-        stepping.set()
-        go.wait(10)
-        if fails:
-            raise RuntimeError("boom")
-
-    engine.steps.on_step = block
-
-    async def run() -> list:
-        waiting = [asyncio.create_task(engine._submit(prompt, "params")) for prompt in "ab"]
-        await asyncio.to_thread(stepping.wait, 10)
-        closing = None if fails else asyncio.create_task(engine.aclose())
-        await asyncio.sleep(0)
-        late = asyncio.create_task(engine._submit("c", "params"))
-        await asyncio.sleep(0)
-        go.set()
-        outcomes = await together(*waiting, late)
-        if closing is not None:
-            await closing
-        return outcomes
-
-    outcomes = asyncio.run(run())
-    ended = EngineDied if fails else SimpleNamespace
-    assert [type(outcome) for outcome in outcomes] == [ended, EngineDied, EngineDied]
-    assert ("boom" if fails else "closed") in str(outcomes[2])
-    asyncio.run(asyncio.wait_for(engine.aclose(), 10))
-    assert engine.steps.closed == 1
-
-
-def test_nobody_left_to_tell_is_no_reason_to_die():
-    engine = ThreadAlone()
-    stepping, go = threading.Event(), threading.Event()
-
-    def block() -> None:
-        stepping.set()
-        go.wait(10)
-
-    engine.steps.on_step = block
-
-    async def leave() -> None:
-        task = asyncio.create_task(engine._submit("a", "params"))
-        await asyncio.to_thread(stepping.wait, 10)
-        task.cancel()
-
-    asyncio.run(leave())  # its loop is closed before the step ends
-    go.set()
-    engine.steps.on_step = lambda: None
-    [outcome] = submit(engine, "b")
-    assert outcome.outputs[0].name == "1", "the second one's own"
-    close(engine)
-
-
-@pytest.mark.parametrize("finish", ["abort", "error", None])
-def test_a_reply_that_vllm_gave_up_is_no_reply(finish):
-    engine = ThreadAlone()
-    engine.steps.finish = finish
-    outcome = asyncio.run(engine.reply(engine.session(0), user()))
-    assert isinstance(outcome, Stopped)
-    assert outcome.reason is StopReason.ENGINE_ERROR
-    close(engine)
-
-
-def test_a_start_that_fails_does_not_wait():
-    class Broken(ThreadAlone):
-        def _start(self):
-            raise ImportError("no vllm here")
-
-    with pytest.raises(EngineDied, match="none: vLLM could not start: ImportError: no vllm here"):
-        Broken()
 
 
 @pytest.mark.engine

@@ -83,7 +83,7 @@ class VllmEngine:
         self.sampling = sampling
         self.options = options or VllmOptions()
         self._found = checkpoint if isinstance(checkpoint, Checkpoint) else inspect_checkpoint(Path(checkpoint))
-        self.context = self.options.max_model_len or min(self._found.context, 32768)
+        self.context = self.options.max_model_len or self._found.default_context
         self._rule = rule
         self._checkpoint = str(self._found.path)
         self._inbox: queue.Queue[_Request | None] = queue.Queue()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vilasr.reflect import reflection
-from vilasr.results import Result, parse_row, read_lines
+from vilasr.results import Result, read_results
 from vilasr.reward import reward_of
 from vilasr.scoring import Group, Scored, find_benchmark
 from vilasr.scoring.benchmark import proportion
@@ -132,14 +132,10 @@ def _read(path: Path) -> tuple[list[Result], int, int]:
     results: dict[tuple[str, str], Result] = {}
     unreadable = duplicates = 0
     try:
-        for number, row in read_lines(path):
-            try:
-                result = parse_row(row) if not isinstance(row, DataError) else None
-                if result is None:
-                    raise row
-            except DataError as exc:
+        for result in read_results(path):
+            if isinstance(result, DataError):
                 unreadable += 1
-                log.error("%s: line %d: %s", path, number, exc)
+                log.error("%s", result)
                 continue
             duplicates += (result.id, result.digest) in results
             results.setdefault((result.id, result.digest), result)
