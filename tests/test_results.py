@@ -34,7 +34,7 @@ def test_rows_read_back_equal(tmp_path):
 def test_resume_knows_what_is_done(tmp_path):
     fill(tmp_path, count=2)
     with ResultsWriter(tmp_path, CONFIG) as writer:
-        assert writer.done == {(g.example.id, g.example.digest()) for g in GOLDEN[:2]}
+        assert writer.done == {(g.example.id, g.example.digest(), 0) for g in GOLDEN[:2]}
 
 
 def test_a_torn_tail_at_any_byte_is_cut_off(tmp_path):
@@ -70,9 +70,9 @@ def test_failed_items_stay_unless_asked(tmp_path):
         writer.append(broken_row("bad", "", "maze", writer.config, "no image"))
         writer.append(rows(writer.config)[0])
     with ResultsWriter(tmp_path, CONFIG) as writer:
-        assert ("bad", "") in writer.done
+        assert ("bad", "", 0) in writer.done
     with ResultsWriter(tmp_path, CONFIG, retry_errors=True) as writer:
-        assert writer.done == {(GOLDEN[0].example.id, GOLDEN[0].example.digest())}
+        assert writer.done == {(GOLDEN[0].example.id, GOLDEN[0].example.digest(), 0)}
     assert len(writer.path.read_text().splitlines()) == 1
 
 

@@ -28,9 +28,10 @@ from vilasr.drawing.parser import (
     clean_text,
     parse_reply,
 )
-from vilasr.drawing.scene import ImageNode, Scene
+from vilasr.drawing.scene import ImageNode, Scene, live_marks
+from vilasr.feedback import Feedback, FeedbackMode, told
 from vilasr.messages import FinishReason, Message, Picture, Reply, Text
-from vilasr.prompts import Profile
+from vilasr.prompts import Profile, neutralise
 from vilasr.tasks import Example
 from vilasr.traces import Event, EventKind, Step, StopReason, Trace
 
@@ -69,12 +70,19 @@ class Done:
 class Episode:
     """See the module. `example.frames` must be loaded (`vilasr.tasks.load_frames`), at least one."""
 
-    def __init__(self, example: Example, profile: Profile, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        example: Example,
+        profile: Profile,
+        limits: Limits | None = None,
+        feedback: Feedback = Feedback(),  # noqa: B008 (immutable)
+    ) -> None:
         if not example.frames:
             raise ValueError(f"item {example.id}: load its images first (vilasr.tasks.load_frames)")
         self.example = example
         self.profile = profile
         self.limits = limits or Limits.of(profile, example)
+        self.feedback = feedback
         self.scene = Scene(example.frames, profile.policy)
         self.calls = 0
         self.done: Done | None = None
@@ -82,6 +90,7 @@ class Episode:
         self._final = False  # the final answer was asked for
         self._answer: str | None = None
         self._seen: set[tuple[object, ...]] = set()
+        self._told: dict[int, tuple[Mark, ...]] = {}  # live marks by image, where they are told in words
         self._steps: list[Step] = []
         self._events: list[Event] = []
         self.messages: list[Message] = self._opening()
@@ -89,13 +98,16 @@ class Episode:
     def _opening(self) -> list[Message]:
         pictures = [Picture(node.index, self.scene.image(node.index)) for node in self.scene.nodes]
         ex = self.example
-        message = self.profile.question_message(ex.question, ex.options, ex.question_type, ex.caption_kind, pictures)
+        message = self.profile.question_message(
+            ex.question, ex.options, ex.question_type, ex.caption_kind, pictures, task=ex.task, source=ex.source
+        )
         ending = self._budget_end()
         if ending is not None:
             self._note(ending)
             self._final = True
             message = replace(message, parts=(*message.parts, Text("\n" + self.profile.feedback["final"])))
-        system = self.profile.system_message()
+        first = self.scene.nodes[0]
+        system = self.profile.system_message(first.width, first.height)
         return [message] if system is None else [system, message]
 
     def advance(self, reply: Reply) -> Continue | Done:
@@ -152,6 +164,8 @@ class Episode:
             if self.limits.stop_on_repeat:
                 return self._end(step, StopReason.REPEATED_MARK)
             return self._feedback(step, [self.profile.feedback["repeated"]], final=True)
+        if self.feedback.mode is FeedbackMode.TEXT:
+            return self._tell(replace(step, marks=marks), marks)
         touched = len({mark.index for mark in marks})
         if len(self.scene.nodes) + touched > self.limits.images:
             self._note(EventKind.IMAGE_BUDGET)
@@ -159,6 +173,14 @@ class Episode:
         nodes = self.scene.draw(marks)
         step = replace(step, marks=marks, new_images=tuple(node.index for node in nodes))
         return self._feedback(step, self.profile.drawn_lines(nodes), nodes=nodes)
+
+    def _tell(self, step: Step, marks: tuple[Mark, ...]) -> Continue | Done:
+        """The marks in words instead of a new image."""
+        touched = list(dict.fromkeys(mark.index for mark in marks))
+        for index in touched:
+            new = [mark for mark in marks if mark.index == index]
+            self._told[index] = live_marks(self._told.get(index, ()), new, self.scene.policy)
+        return self._feedback(step, [neutralise(told(index, self._told[index])) for index in touched])
 
     def _error(self, step: Step, error: ReplyError) -> Continue | Done:
         self._errors += 1
@@ -178,9 +200,8 @@ class Episode:
         if ending is not None:
             self._note(ending)
         self._final = final or ending is not None
-        lines = [*lines, self.profile.feedback["final" if self._final else "go_on"]]
-        pictures = [Picture(node.index, self.scene.image(node.index)) for node in nodes or ()]
-        message = self.profile.feedback_message(lines, pictures)
+        pictures = [Picture(node.index, self.feedback.picture(self.scene, node)) for node in nodes or ()]
+        message = self.profile.feedback_message(lines, self._final, pictures)
         self.messages.append(message)
         return Continue(message)
 

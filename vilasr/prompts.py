@@ -6,7 +6,7 @@ import logging
 import re
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 PROFILE_NAME = "vilasr_profile.yaml"
 _IMAGE = "\x00image\x00"  # stands for {image} between formatting and splitting
+_SYSTEM_FIELD = re.compile(r"\{(width|height)\}")
+_TURN = "{lines}\n{request}"
 _CONTROL = re.compile(r"<\|([^|<>\s]{1,40})\|>|<(image|video|audio)>")
 
 
@@ -49,11 +51,15 @@ class Budget:
 
 @dataclass(frozen=True)
 class Profile:
-    """A loaded profile. Templates are plain `str.format` templates with the fields named in the YAML's comments."""
+    """A loaded profile. Templates are plain `str.format` templates with the fields named in the YAML's comments.
+
+    `question` has a template for each kind of pictures. `notes` are additions by task or benchmark, `remove` texts
+    taken out of questions and options. Where `strip` is off, everything is placed exactly as written.
+    """
 
     name: str
     system: str
-    question: str
+    question: Mapping[str, str]
     option: str
     captions: Mapping[str, str]
     suffix: Mapping[str, str]
@@ -63,52 +69,87 @@ class Profile:
     policy: DrawingPolicy
     budget: Budget
     source: str = ""  # the YAML text, as read
+    notes: Mapping[str, str] = field(default_factory=dict)
+    remove: tuple[str, ...] = ()
+    strip: bool = True
 
-    def system_message(self) -> Message | None:
-        return Message("system", (Text(self.system),)) if self.system else None
+    def system_message(self, width: int, height: int) -> Message | None:
+        """Size of the first image. The fields are replaced literally: the text may hold JSON with its braces."""
+        sizes = {"width": width, "height": height}
+        text = _SYSTEM_FIELD.sub(lambda match: str(sizes[match[1]]), self.system)
+        return Message("system", (Text(text),)) if text else None
 
     def question_message(
-        self, question: str, options: Sequence[str], question_type: str, kind: str, pictures: Sequence[Picture]
+        self,
+        question: str,
+        options: Sequence[str],
+        question_type: str,
+        kind: str,
+        pictures: Sequence[Picture],
+        *,
+        task: str = "",
+        source: str = "",
     ) -> Message:
-        """The first user turn. `kind` is "single", "multi" or "video"; options get letters unless they have them."""
-        captions = "\n".join(
+        """The first user turn. `kind` is "single", "multi" or "video"; options get letters unless they have them.
+        `task` and `source` (the benchmark) choose a note, the task's before the benchmark's."""
+        first = pictures[0].image
+        captions = self.captions.get("separator", "\n").join(
             self.captions[kind].format(
                 image=_IMAGE,
                 index=p.index,
                 count=len(pictures),
                 width=p.image.width,
                 height=p.image.height,
+                first_width=first.width,
+                first_height=first.height,
             )
             for p in pictures
         )
-        text = self.question.format(
+        text = self.question[kind].format(
             captions=captions,
-            question=neutralise(question.strip()),
+            question=self._of_data(question),
             options=self._options(options),
-            suffix=self.suffix[question_type],
+            note=self.notes.get(task, self.notes.get(source, "")),
+            suffix=self.suffix.get(question_type, ""),  # only free-form may have none
+            count=len(pictures),
+            width=first.width,
+            height=first.height,
         )
-        return _message(text.strip(), pictures)
+        return _message(text.strip() if self.strip else text, pictures)
 
     def _options(self, options: Sequence[str]) -> str:
         if options and all(option_letter(option) == chr(65 + i) for i, option in enumerate(options)):
-            return "".join("\n" + neutralise(option.strip()) for option in options)
+            return "".join("\n" + self._of_data(option) for option in options)
         return "".join(
-            self.option.format(letter=chr(65 + i), option=neutralise(option.strip()))
-            for i, option in enumerate(options)
+            self.option.format(letter=chr(65 + i), option=self._of_data(option)) for i, option in enumerate(options)
         )
 
+    def _of_data(self, text: str) -> str:
+        """A question or an option, ready to be placed."""
+        for unwanted in self.remove:
+            text = text.replace(unwanted, "")
+        return neutralise(text.strip() if self.strip else text)
+
     def drawn_lines(self, nodes: Sequence[ImageNode]) -> list[str]:
+        """A text for each of the images drawn in one turn."""
+        drawn = self.feedback["drawn"]
+        if len(nodes) > 1:
+            drawn = self.feedback.get("drawn_several", drawn)
         return [
-            self.feedback["drawn"].format(image=_IMAGE, index=n.index, parent=n.parent, width=n.width, height=n.height)
-            for n in nodes
+            drawn.format(image=_IMAGE, index=n.index, parent=n.parent, width=n.width, height=n.height) for n in nodes
         ]
 
     def error_line(self, error: str) -> str:
         return self.feedback["error"].format(error=neutralise(error))
 
-    def feedback_message(self, lines: Sequence[str], pictures: Sequence[Picture]) -> Message:
-        """A user turn of these lines; `pictures` fill their {image} places in order."""
-        return _message("\n".join(lines), pictures)
+    def feedback_message(self, lines: Sequence[str], final: bool, pictures: Sequence[Picture]) -> Message:
+        """A user turn of these lines and the request to go on, or to answer where `final`; `pictures` fill the
+        {image} places of the lines in order."""
+        turn = self.feedback.get("turn", _TURN)
+        if len(pictures) > 1:
+            turn = self.feedback.get("turn_several", turn)
+        joined = self.feedback.get("separator", "\n").join(lines)
+        return _message(turn.format(lines=joined, request=self.feedback["final" if final else "go_on"]), pictures)
 
 
 def option_letter(option: str) -> str | None:
@@ -127,18 +168,23 @@ def _message(text: str, pictures: Sequence[Picture]) -> Message:
     return Message("user", tuple(parts))
 
 
+# The fields of each template, and those it must place exactly once.
+_PLACED = {"captions": ("image",), "drawn": ("image",), "question": ("captions",), "turn": ("lines", "request")}
 _FIELDS = {
-    "question": {"captions", "question", "options", "suffix"},
+    "question": {"captions", "question", "options", "note", "suffix", "count", "width", "height"},
     "option": {"letter", "option"},
-    "captions": {"image", "index", "count", "width", "height"},
-    "feedback.drawn": {"image", "index", "parent", "width", "height"},
-    "feedback.error": {"error"},
+    "captions": {"image", "index", "count", "width", "height", "first_width", "first_height"},
+    "drawn": {"image", "index", "parent", "width", "height"},
+    "error": {"error"},
+    "turn": {"lines", "request"},
 }
-_CAPTIONS = ("single", "multi", "video")
+_NUMBERS = {"index", "count", "parent", "width", "height", "first_width", "first_height"}
+KINDS = ("single", "multi", "video")
 _SUFFIXES = ("multiple choice", "numerical", "regression", "vci")
 _FEEDBACK = ("drawn", "error", "repeated", "image_budget", "go_on", "final")
+_FEEDBACK_OPTIONAL = ("drawn_several", "turn", "turn_several", "separator")
 _KEYS = {"name", "system", "question", "option", "captions", "suffix", "feedback"}
-_OPTIONAL = {"image", "coordinates", "policy", "budget"}
+_OPTIONAL = {"image", "coordinates", "policy", "budget", "notes", "remove", "strip"}
 
 
 def default_profile() -> Profile:
@@ -176,22 +222,29 @@ def parse_profile(text: str, where: str) -> Profile:
         raise ProfileError(f"{where}: key {key!r} is missing")
     for key in raw.keys() - _KEYS - _OPTIONAL:
         raise ProfileError(f"{where}: unknown key {key!r}")
-    for key in ("name", "system", "question", "option"):
+    for key in ("name", "system", "option"):
         _text(raw[key], where, key)
-    for key, names in (("captions", _CAPTIONS), ("suffix", _SUFFIXES), ("feedback", _FEEDBACK)):
-        if not isinstance(raw[key], dict):
-            raise ProfileError(f"{where}: key {key!r} must be a mapping")
-        for name in names:
-            if name not in raw[key]:
-                raise ProfileError(f"{where}: key '{key}.{name}' is missing")
-            _text(raw[key][name], where, f"{key}.{name}")
-    for key in ("question", "option"):
-        _check_fields(raw[key], _FIELDS[key], where, key)
-    for name in _CAPTIONS:
-        _check_fields(raw["captions"][name], _FIELDS["captions"], where, f"captions.{name}", image=True)
-    for name in ("drawn", "error"):
-        key = f"feedback.{name}"
-        _check_fields(raw["feedback"][name], _FIELDS[key], where, key, image=name == "drawn")
+    for_each_kind = isinstance(raw["question"], dict)
+    question: dict[str, str] = raw["question"] if for_each_kind else dict.fromkeys(KINDS, raw["question"])
+    _texts(question, where, "question", KINDS, one_template=not for_each_kind)
+    _texts(raw["captions"], where, "captions", KINDS, ("separator",))
+    _texts(raw["suffix"], where, "suffix", _SUFFIXES, None)
+    _texts(raw["feedback"], where, "feedback", _FEEDBACK, _FEEDBACK_OPTIONAL)
+    raw["notes"] = {} if raw.get("notes") is None else raw["notes"]
+    _texts(raw["notes"], where, "notes", (), None)
+    _check_fields(raw["option"], "option", where, "option")
+    for kind in KINDS:
+        _check_fields(question[kind], "question", where, f"question.{kind}" if for_each_kind else "question")
+        _check_fields(raw["captions"][kind], "captions", where, f"captions.{kind}")
+    for name in ("drawn", "drawn_several", "error", "turn", "turn_several"):
+        if name in raw["feedback"]:
+            _check_fields(raw["feedback"][name], name.removesuffix("_several"), where, f"feedback.{name}")
+    remove = [] if raw.get("remove") is None else raw["remove"]
+    if not isinstance(remove, list) or not all(isinstance(text, str) and text for text in remove):
+        raise ProfileError(f"{where}: key 'remove' must be a list of texts")
+    strip = raw.get("strip", True)
+    if not isinstance(strip, bool):
+        raise ProfileError(f"{where}: key 'strip' must be true or false")
     if raw.get("coordinates", "pixels") not in ("pixels", "thousandths"):
         raise ProfileError(f"{where}: key 'coordinates' must be 'pixels' or 'thousandths'")
     try:
@@ -200,8 +253,8 @@ def parse_profile(text: str, where: str) -> Profile:
         raise ProfileError(f"{where}: key 'policy' must be one of {[p.value for p in DrawingPolicy]}") from exc
     return Profile(
         name=raw["name"],
-        system=raw["system"].strip(),
-        question=raw["question"],
+        system=raw["system"].strip() if strip else raw["system"],
+        question=question,
         option=raw["option"],
         captions=raw["captions"],
         suffix=raw["suffix"],
@@ -211,6 +264,9 @@ def parse_profile(text: str, where: str) -> Profile:
         policy=policy,
         budget=_whole_numbers(Budget, raw.get("budget"), where, "budget"),
         source=text,
+        notes=raw["notes"],
+        remove=tuple(remove),
+        strip=strip,
     )
 
 
@@ -221,18 +277,44 @@ def _text(value: object, where: str, key: str) -> None:
         raise ProfileError(f"{where}: key {key!r} must not hold control tokens; images are placed with {{image}}")
 
 
-def _check_fields(template: str, allowed: set[str], where: str, key: str, image: bool = False) -> None:
+def _texts(
+    value: object,
+    where: str,
+    key: str,
+    needed: Sequence[str],
+    optional: Sequence[str] | None = (),
+    one_template: bool = False,
+) -> None:
+    """A mapping of names to texts, with all of `needed`; others must be in `optional`, where None allows any."""
+    if not isinstance(value, dict):
+        raise ProfileError(f"{where}: key {key!r} must be a mapping")
+    for name in needed:
+        if name not in value:
+            raise ProfileError(f"{where}: key '{key}.{name}' is missing")
+    for name, text in value.items():
+        if not isinstance(name, str):
+            raise ProfileError(f"{where}: key '{key}.{name}' must be named by a text")
+        if optional is not None and name not in needed and name not in optional:
+            raise ProfileError(f"{where}: unknown key '{key}.{name}'")
+        _text(text, where, key if one_template else f"{key}.{name}")
+
+
+def _check_fields(template: str, kind: str, where: str, key: str) -> None:
+    allowed = _FIELDS[kind]
     try:
-        fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
+        fields = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
     except ValueError as exc:
         raise ProfileError(f"{where}: key {key!r} is not a template ({exc})") from exc
-    for field in fields:
-        if field not in allowed:
-            raise ProfileError(f"{where}: key {key!r} has the unknown field {{{field}}}; known: {sorted(allowed)}")
-    if image and fields.count("image") != 1:
-        raise ProfileError(f"{where}: key {key!r} must place {{image}} exactly once")
-    if key == "question" and fields.count("captions") != 1:
-        raise ProfileError(f"{where}: key 'question' must place {{captions}} exactly once")
+    for name in fields:
+        if name not in allowed:
+            raise ProfileError(f"{where}: key {key!r} has the unknown field {{{name}}}; known: {sorted(allowed)}")
+    for name in _PLACED.get(kind, ()):
+        if fields.count(name) != 1:
+            raise ProfileError(f"{where}: key {key!r} must place {{{name}}} exactly once")
+    try:
+        template.format(**{name: 1 if name in _NUMBERS else "text" for name in allowed})
+    except (ValueError, KeyError, IndexError, TypeError, MemoryError, OverflowError) as exc:
+        raise ProfileError(f"{where}: key {key!r} is not a template ({exc})") from exc
 
 
 def _whole_numbers(cls: type, raw: object, where: str, key: str) -> Any:

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,12 +28,13 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 
 def result_row(
-    example: Example, trace: Trace, config: str, image_files: tuple[str, ...] = (), **extra: Any
+    example: Example, trace: Trace, config: str, image_files: tuple[str, ...] = (), sample: int = 0, **extra: Any
 ) -> dict[str, Any]:
     """One line: the question, its truth, the images' files, and the whole trace; enough to score and to redraw."""
     return {
         "id": example.id,
         "digest": example.digest(),
+        "sample": sample,
         "config": config,
         "benchmark": example.source,
         "question": example.question,
@@ -48,13 +49,17 @@ def result_row(
     }
 
 
-def broken_row(item_id: str, digest: str, source: str, config: str, error: str) -> dict[str, Any]:
-    """The line of an item that could not be read."""
+def broken_row(
+    item_id: str, digest: str, source: str, config: str, error: str, sample: int = 0, task: str = ""
+) -> dict[str, Any]:
+    """The line of an item that could not be read. `task`, where it is known, says in which mean it counts as wrong."""
     return {
         "id": item_id,
         "digest": digest,
+        "sample": sample,
         "config": config,
         "benchmark": source,
+        "task": task,
         "stop_reason": StopReason.INPUT_ERROR,
         "detail": error,
         "answer": None,
@@ -63,7 +68,8 @@ def broken_row(item_id: str, digest: str, source: str, config: str, error: str) 
 
 @dataclass(frozen=True)
 class Result:
-    """A line read back. `example` and `trace` are None where the item could not be read (`detail` says why)."""
+    """A line read back. `example` and `trace` are None where the item could not be read (`detail` says why). `sample`
+    counts an item's episodes from 0; `scores` are such as came with the results, by the name of their rule."""
 
     id: str
     digest: str
@@ -72,6 +78,10 @@ class Result:
     trace: Trace | None
     image_files: tuple[str, ...] = ()
     detail: str = ""
+    sample: int = 0
+    task: str = ""
+    usage: Mapping[str, float] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 def parse_row(row: Any) -> Result:
@@ -80,8 +90,9 @@ def parse_row(row: Any) -> Result:
         raise DataError("must be an object")
     try:
         item_id, digest, config = str(row["id"]), str(row["digest"]), str(row["config"])
+        sample, task = int(row.get("sample", 0)), str(row.get("task", ""))
         if row["stop_reason"] == StopReason.INPUT_ERROR:
-            return Result(item_id, digest, config, None, None, detail=str(row["detail"]))
+            return Result(item_id, digest, config, None, None, detail=str(row["detail"]), sample=sample, task=task)
         example = Example(
             id=item_id,
             question=row["question"],
@@ -94,11 +105,14 @@ def parse_row(row: Any) -> Result:
             source=row["benchmark"],
         )
         trace = trace_from_json(example.id, row)
+        usage = {str(name): float(count) for name, count in row.get("usage", {}).items()}
     except KeyError as exc:
         raise DataError(f"field {exc} is missing") from exc
-    except (TypeError, ValueError) as exc:
+    except (TypeError, ValueError, AttributeError) as exc:
         raise DataError(f"a field has the wrong type or value ({exc})") from exc
-    return Result(item_id, digest, config, example, trace, example.image_paths, trace.detail)
+    return Result(
+        item_id, digest, config, example, trace, example.image_paths, trace.detail, sample, example.task, usage
+    )
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
@@ -128,10 +142,10 @@ def read_results(path: Path) -> Iterator[Result | DataError]:
 class ResultsWriter:
     """Appends rows to `folder/results.jsonl`; one process at a time.
 
-    `done` holds (id, digest) of what is there, `failed` those of it that failed. Opening cuts off a half-written last
-    line, and with `retry_errors` the rows of items that failed; with `overwrite` the old file is kept beside the new
-    one as `results.previous.jsonl`. Raises DataError if the file holds results of another configuration, is damaged,
-    or is being written by another process.
+    `done` holds (id, digest, sample) of what is there, `failed` those of it that failed. Opening cuts off a
+    half-written last line, and with `retry_errors` the rows of items that failed; with `overwrite` the old file is kept
+    beside the new one as `results.previous.jsonl`. Raises DataError if the file holds results of another configuration,
+    is damaged, or is being written by another process.
     """
 
     def __init__(
@@ -140,8 +154,8 @@ class ResultsWriter:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "results.jsonl"
         self.config = config_hash(config)
-        self.done: set[tuple[str, str]] = set()
-        self.failed: set[tuple[str, str]] = set()
+        self.done: set[tuple[str, str, int]] = set()
+        self.failed: set[tuple[str, str, int]] = set()
         import fcntl  # not on Windows, where results can still be read
 
         self._lock = (folder / ".lock").open("ab")
@@ -170,7 +184,7 @@ class ResultsWriter:
             if row["config"] != self.config:
                 raise DataError(f"{self.path}: {_difference(folder, row['config'], config)}")
             whole += len(line)
-            key = (row["id"], row["digest"])
+            key = (row["id"], row["digest"], row.get("sample", 0))
             if row["stop_reason"] not in _FAILURES:
                 self.done.add(key)
             elif retry_errors:
@@ -195,7 +209,7 @@ class ResultsWriter:
                     return
                 try:
                     row = json.loads(line)
-                    _ = row["config"], hash((row["id"], row["digest"])), row["stop_reason"]
+                    _ = row["config"], hash((row["id"], row["digest"], row.get("sample", 0))), row["stop_reason"]
                 except (ValueError, KeyError, TypeError, RecursionError) as exc:
                     raise DataError(
                         f"{self.path}: line {number} is damaged ({exc}); remove it, or --overwrite"

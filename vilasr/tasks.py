@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -24,6 +25,7 @@ class QuestionType(StrEnum):
     NUMERICAL = "numerical"
     REGRESSION = "regression"
     VCI = "vci"  # SPAR-Bench's view_change_infer
+    FREE_FORM = "free-form"  # any text; of one's own questions
 
 
 @dataclass(frozen=True)
@@ -161,13 +163,14 @@ def parse_example(record: object, fallback_id: str, source: str = "") -> Example
         known = ", ".join(t.value for t in QuestionType)
         raise DataError(f"problem_type / question_type: {kind!r} is not one of {known}") from exc
     options = _options(record.get("options"))
-    if question_type is QuestionType.MULTIPLE_CHOICE and len(options) < 2:
-        raise DataError("options: a multiple-choice item needs at least two")
+    question = _scalar(record, "question")
+    if question_type is QuestionType.MULTIPLE_CHOICE and len(options or letters_in_question(question)) < 2:
+        raise DataError("options: a multiple-choice item needs at least two, here or in its question (A. ... B. ...)")
     return Example(
         id=_scalar(record, "id", fallback_id),
-        question=_scalar(record, "question"),
+        question=question,
         options=options,
-        answer=_scalar(record, "answer"),
+        answer=_inside_tags(_scalar(record, "answer")),
         image_paths=_paths(record.get("image_path")),
         question_type=question_type,
         task=_scalar(record, "original_question_type", question_type.value),
@@ -175,6 +178,41 @@ def parse_example(record: object, fallback_id: str, source: str = "") -> Example
         grid_size=_grid_size(record.get("grid_size")),
         source=source,
     )
+
+
+_OPTION_START = re.compile(r"(?:^|[\s(,;:])\(?([A-H])\)?[.):]\s*", re.MULTILINE)
+_LETTERS_NAMED = re.compile(r"\b(?:options?|choices?)\s+((?:[A-H](?:,|\s|or|and|\.)+)+)")
+_ANSWER_TAGS = re.compile(r"\s*<answer>\s*(.*?)\s*</answer>\s*", re.DOTALL)
+
+
+def letters_in_question(question: str) -> tuple[str, ...]:
+    """Options that stand in the question itself, as SPAR-Bench and MMSI-Bench write them ("A. left\nB. right",
+    "Options: A: left, B: right"), each with its letter; the bare letters where only those are named ("one of options
+    A, B, C or D"); empty without any. Of several runs of letters the one with most letters at line starts is taken."""
+    starts = list(_OPTION_START.finditer(question))
+    runs = []
+    for number, first in enumerate(starts):
+        if first[1] == "A":
+            run = [first]
+            for match in starts[number + 1 :]:
+                if ord(match[1]) == ord(run[-1][1]) + 1:
+                    run.append(match)
+            runs.append(run)
+    if runs:
+        run = max(runs, key=lambda run: (sum(m.start() == 0 or m[0][0] == "\n" for m in run), len(run)))
+        ends = [match.start() for match in run[1:]] + [len(question)]
+        bodies = [question[m.end() : end].strip(" \n\t,;") for m, end in zip(run, ends, strict=True)]
+        bodies[-1] = bodies[-1].split("\n")[0].strip(" ,;")  # what follows the last option is no part of it
+        if len(run) > 1:
+            return tuple(f"{m[1]}. {body}" for m, body in zip(run, bodies, strict=True))
+    named = _LETTERS_NAMED.search(question)
+    return tuple(re.findall(r"\b[A-H]\b", named[1])) if named else ()
+
+
+def _inside_tags(answer: str) -> str:
+    """Some copies write the truth as a reply would, within <answer> tags."""
+    tagged = _ANSWER_TAGS.fullmatch(answer)
+    return tagged[1] if tagged and tagged[1] else answer
 
 
 _REQUIRED = "\x00"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -29,20 +29,24 @@ class Sampling:
 
 @dataclass
 class Usage:
-    """Tokens of one session: `prompt` as the model saw them in its last turn (images expanded), `sampled` in all."""
+    """Tokens of one session: `prompt` as the model saw them in its last turn (images expanded), `prompt_total` those of
+    all turns together, as a hosted model bills them, `sampled` in all."""
 
     turns: int = 0
     prompt: int = 0
+    prompt_total: int = 0
     sampled: int = 0
 
 
 @dataclass
 class Session:
-    """One conversation's state with an engine. Each engine keeps what it needs in `state`."""
+    """One conversation's state with an engine. Each engine keeps what it needs in `state`. `listen`, if given, gets the
+    text of a reply in pieces as it comes, in the event loop of `reply`; the pieces of a reply make up its text."""
 
     seed: int
     usage: Usage = field(default_factory=Usage)
     state: Any = None
+    listen: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

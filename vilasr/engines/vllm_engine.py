@@ -13,7 +13,7 @@ import math
 import os
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from PIL import Image
 from vilasr.checkpoints import Checkpoint, inspect_checkpoint
 from vilasr.engines.base import EngineDied, Sampling, Session, Stopped
 from vilasr.engines.chat import ChatTokens
+from vilasr.engines.listening import Teller, TokenText
 from vilasr.images import SizeRule
 from vilasr.messages import FinishReason, Message, Reply
 from vilasr.traces import StopReason
@@ -66,6 +67,7 @@ class _Request:
     params: Any
     future: asyncio.Future
     loop: asyncio.AbstractEventLoop
+    hear: Callable[[list[int]], None] | None = None  # gets all ids so far, in the loop, each time there are more
 
 
 class VllmEngine:
@@ -108,8 +110,12 @@ class VllmEngine:
         if self._dead is not None:
             raise EngineDied(self._dead)
         params = self._params(min(self.sampling.turn_tokens, room), session.seed + session.usage.turns)
+        teller, hear = Teller(session.listen), None
+        if session.listen is not None:
+            params.output_kind = type(params.output_kind).CUMULATIVE
+            hear = TokenText(self.chat.decode, teller.tell).hear
         try:
-            output = await self._submit(self._prompt(conversation), params)
+            output = await self._submit(self._prompt(conversation), params, hear)
         except EngineDied:
             raise
         except Exception as exc:  # vLLM refused this one request; the others go on
@@ -117,15 +123,17 @@ class VllmEngine:
         finish = output.outputs[0].finish_reason
         if finish not in ("stop", "length"):
             return Stopped(StopReason.ENGINE_ERROR, f"vLLM ended the reply by itself ({finish})")
-        return self._take(session, output)
+        reply = self._take(session, output)
+        teller.tell(reply.text)
+        return reply
 
     async def aclose(self) -> None:
         self._inbox.put(None)
         await asyncio.to_thread(self._thread.join)
 
-    async def _submit(self, prompt: Any, params: Any) -> Any:
+    async def _submit(self, prompt: Any, params: Any, hear: Callable[[list[int]], None] | None = None) -> Any:
         loop = asyncio.get_running_loop()
-        request = _Request(prompt, params, loop.create_future(), loop)
+        request = _Request(prompt, params, loop.create_future(), loop, hear)
         self._inbox.put(request)
         if self._dead is not None:  # the thread may have emptied the inbox for the last time before
             request.future.cancel()
@@ -169,6 +177,7 @@ class VllmEngine:
         session.usage.turns += 1
         session.usage.sampled += len(ids)
         session.usage.prompt = session.state.expanded
+        session.usage.prompt_total += session.state.expanded
         self.keep(session, ids)
         spoken = ids[:-1] if ids and ids[-1] in (self.chat.end, self.chat.end_of_text) else ids
         logprobs = ()
@@ -184,6 +193,7 @@ class VllmEngine:
 
     def _params(self, max_tokens: int, seed: int) -> Any:
         from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
 
         greedy = self.sampling.temperature == 0
         return SamplingParams(
@@ -194,6 +204,7 @@ class VllmEngine:
             stop_token_ids=[self.chat.end, self.chat.end_of_text, *sorted(self.chat.forbidden)],
             detokenize=False,
             logprobs=0 if self.options.logprobs else None,
+            output_kind=RequestOutputKind.FINAL_ONLY,  # nothing is made of each step where nobody listens
         )
 
     # ---- the thread that owns vLLM
@@ -241,6 +252,8 @@ class VllmEngine:
                 for output in engine.step():
                     if output.finished and output.request_id in waiting:
                         _settle(waiting.pop(output.request_id), output)
+                    elif request := waiting.get(output.request_id):
+                        _tell(request, list(output.outputs[0].token_ids))  # a copy: vLLM's own list grows on
 
     def _look(self, engine: Any, prompt: Any) -> Seen:
         """Preprocess without generating, and without the cache, which would leave out what it holds."""
@@ -307,6 +320,12 @@ def _settle(request: _Request, result: Any) -> None:
 
     with contextlib.suppress(RuntimeError):  # its loop is closed: nobody waits any more
         request.loop.call_soon_threadsafe(settle)
+
+
+def _tell(request: _Request, ids: list[int]) -> None:
+    if request.hear is not None:
+        with contextlib.suppress(RuntimeError):  # as above
+            request.loop.call_soon_threadsafe(request.hear, ids)
 
 
 def _cuda() -> bool:

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 
 from vilasr.prompts import option_letter
 from vilasr.scoring.metrics import mean_relative_accuracy
-from vilasr.tasks import Example, QuestionType
+from vilasr.scoring.vci import signed_axes, view_change_accuracy
+from vilasr.tasks import Example, QuestionType, letters_in_question
 
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?|[-+]?\.\d+")
 _LONE_LETTER = re.compile(r"\W*([A-Za-z])\W*")
 _LEADING_LETTER = re.compile(r"\W*([A-Za-z])\s*[.):]\s*(?P<rest>.*)", re.DOTALL)
 _MARKED_LETTER = re.compile(r"(?<![A-Za-z])\(?([A-Za-z])[.):]")  # "A.", "(b)", "c:" as options are written
-_FINAL_LETTER = re.compile(r"\banswer\W+(?:is\W+)?\(?([A-Za-z])\W*$", re.IGNORECASE)
+_FINAL_LETTER = re.compile(r"\b(?:answer|option|choice)\W+(?:is\W+)?\(?([A-Za-z])\W*$", re.IGNORECASE)
 # A capital letter on its own; not the article in "A chair is", but the choice in "A or B" and "A is right"
 _MENTIONED_LETTER = re.compile(r"\b(A)\b(?!\s+(?!(?:or|and|is)\b)[a-z])|\b([B-Z])\b")
 _MAX_ANSWER_CHARS = 2000
@@ -63,22 +64,56 @@ def first_number(answer: str) -> float | None:
     return float(match[0].replace(",", "")) if match else None
 
 
+def choices(example: Example) -> tuple[str, ...]:
+    """The options of a multiple-choice item; where its question holds them, they are read out of it, and where they
+    cannot be, they are the bare letters A to D."""
+    return example.options or letters_in_question(example.question) or ("A", "B", "C", "D")
+
+
+def is_readable(example: Example, answer: str) -> bool:
+    """Whether the answer says something of the question's type: one option, a number, a list of moves."""
+    if example.question_type is QuestionType.MULTIPLE_CHOICE:
+        return choice_letter(answer, choices(example)) is not None
+    if example.question_type is QuestionType.VCI:
+        return signed_axes(answer) is not None
+    if example.question_type is QuestionType.FREE_FORM:
+        return True
+    return first_number(answer) is not None
+
+
+def true_letter(example: Example) -> str:
+    """The letter of a multiple-choice item's own answer. Raises ValueError where it is none of the options."""
+    options = choices(example)
+    letter = choice_letter(example.answer, options)
+    if letter is None:
+        raise ValueError(f"item {example.id}: answer: {example.answer!r} is none of its {len(options)} options")
+    return letter
+
+
+def true_number(example: Example) -> float:
+    """Raises ValueError where the item's own answer is no number."""
+    number = first_number(example.answer)
+    if number is None:
+        raise ValueError(f"item {example.id}: answer: {example.answer!r} is not a number")
+    return number
+
+
 def corrected_accuracy(example: Example, answer: str | None) -> float:
-    """Accuracy of an answer in [0, 1]: 0 or 1 for a choice, mean relative accuracy for a number. No answer is 0.
+    """Accuracy of an answer in [0, 1]: 0 or 1 for a choice or a free text, mean relative accuracy for a number, its
+    mean over five axes for a view change. No answer is 0.
 
     Raises ValueError where the item's own answer cannot be read as its type (the data is wrong, not the model).
     """
     if example.question_type is QuestionType.MULTIPLE_CHOICE:
-        truth = choice_letter(example.answer, example.options)
-        if truth is None:
-            raise ValueError(
-                f"item {example.id}: answer: {example.answer!r} is none of its {len(example.options)} options"
-            )
-        return float(answer is not None and choice_letter(answer, example.options) == truth)
+        truth = true_letter(example)
+        return float(answer is not None and choice_letter(answer, choices(example)) == truth)
     if example.question_type is QuestionType.VCI:
-        raise ValueError(f"item {example.id}: question type 'vci' is scored by SPAR-Bench's own scorer only")
-    target = first_number(example.answer)
-    if target is None:
-        raise ValueError(f"item {example.id}: answer: {example.answer!r} is not a number")
+        try:
+            return view_change_accuracy(answer or "", example.answer)
+        except ValueError as exc:
+            raise ValueError(f"item {example.id}: answer: {exc}") from exc
+    if example.question_type is QuestionType.FREE_FORM:
+        return float(answer is not None and _fold(answer) == _fold(example.answer))
+    target = true_number(example)
     predicted = None if answer is None else first_number(answer)
     return 0.0 if predicted is None else mean_relative_accuracy(predicted, target)

@@ -1,58 +1,30 @@
-"""What a benchmark is: two rules for an item, and how item scores become the numbers it reports."""
+"""What a benchmark is: its own scorer's rule for an item, and how item scores become the numbers it reports."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from vilasr.scoring.metrics import wilson_interval
+from vilasr.scoring.measures import Measure, pooled, task
 from vilasr.tasks import Example
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """One item's scores. `official` is None where the benchmark has no official scorer for it."""
-
-    item_id: str
-    task: str
-    corrected: float
-    official: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """A reported number: mean of `count` items in [0, 1] with its 95 % interval."""
-
-    name: str
-    count: int
-    mean: float
-    low: float
-    high: float
+def pooled_and_tasks(tasks: Sequence[str]) -> list[Measure]:
+    """The mean over all items (micro average), then one measure a task."""
+    return [pooled("overall", tasks), *map(task, tasks)]
 
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """`corrected(example, answer)` scores the parsed answer, None without one; `official(example, text)` follows the
-    benchmark's own scorer and gets the answer, or the raw last reply without one. `aggregate(scores, rule)` gives the
-    reported groups, the overall number first; `rule` is "corrected" or "official"."""
+    """`items` of the published release; 0 where there is none. `official(example, text)` follows the benchmark's own
+    scorer on the answer, or on the raw last reply without one; None where it has no scorer. It is total: where the
+    scorer's code would raise, it is 0. `measures(tasks)` gives, for the tasks that have items, what is reported, the
+    overall number first; `published_measures` the same as the published ViLaSR code reports it, with the same names.
+    `tasks` are those it knows; empty: any."""
 
     name: str
     items: int
-    corrected: Callable[[Example, str | None], float]
-    official: Callable[[Example, str], float] | None
-    aggregate: Callable[[Sequence[Scored], str], list[Group]]
-
-
-def proportion(name: str, values: Sequence[float]) -> Group:
-    """The pooled mean over items, with Wilson's interval."""
-    total = sum(values)
-    low, high = wilson_interval(total, len(values))
-    return Group(name, len(values), total / len(values) if values else 0.0, low, high)
-
-
-def pooled_with_tasks(scores: Sequence[Scored], rule: str) -> list[Group]:
-    """Micro average over all items, then one group a task in alphabetical order."""
-    values = [(s.task, s.corrected if rule == "corrected" else (s.official or 0.0)) for s in scores]
-    overall = proportion("overall", [value for _, value in values])
-    tasks = sorted({task for task, _ in values})
-    return [overall, *(proportion(task, [value for t, value in values if t == task]) for task in tasks)]
+    official: Callable[[Example, str], float] | None = None
+    measures: Callable[[Sequence[str]], list[Measure]] = pooled_and_tasks
+    tasks: tuple[str, ...] = ()
+    published_measures: Callable[[Sequence[str]], list[Measure]] | None = None

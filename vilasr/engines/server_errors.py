@@ -1,0 +1,116 @@
+"""What a failed request to a server means: send it again, end its episode, or end the run."""
+
+from __future__ import annotations
+
+import email.utils
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+import openai
+
+
+class Kind(Enum):
+    AGAIN = auto()  # may well succeed when sent again
+    BUSY = auto()  # the server asks to come later (429)
+    ITEM = auto()  # refused for what it holds; other requests may be answered
+    OVERFLOW = auto()  # longer than the model's context
+    FATAL = auto()  # no request will be answered: wrong key, model or address
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """`wait` is what the server asks for, in seconds."""
+
+    kind: Kind
+    detail: str
+    wait: float | None = None
+
+
+class BrokenReply(Exception):
+    """An answer with status 200 that is no whole reply. `code` is the status that its body names, if any."""
+
+    def __init__(self, detail: str, code: int | None = None) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+_TOO_LONG = re.compile(
+    r"context.{0,12}(length|window|size|limit)|too many (input )?tokens|reduce the length"
+    r"|(prompt|input|sequence).{0,80}(too long|longer than|exceeds? .{0,40}(token|length|maximum))",
+    re.IGNORECASE | re.DOTALL,
+)
+_ADVICE = {
+    401: "the server does not accept the API key",
+    402: "the account has no credit",
+    403: "the API key may not use this model",
+    404: "no such model, or no such address (it usually ends in /v1)",
+    405: "this address takes no chat completions (it usually ends in /v1)",
+}
+
+
+def judge(error: Exception) -> Failure:
+    if isinstance(error, BrokenReply):
+        return _of_status(error.code, str(error)) if error.code else Failure(Kind.AGAIN, str(error))
+    if isinstance(error, openai.APIStatusError):
+        detail = f"status {error.status_code}: {_message(error)}"
+        return _of_status(error.status_code, detail, error.code, error.response.headers)
+    if isinstance(error, openai.APITimeoutError | TimeoutError):
+        return Failure(Kind.AGAIN, "no whole reply in time")
+    if isinstance(error, openai.APIConnectionError):
+        cause = error.__cause__
+        reason = f"{type(cause).__name__}: {cause}".rstrip(": ") if cause else error.message
+        return Failure(Kind.AGAIN, f"no connection, or it was cut ({reason})")
+    if isinstance(error, openai.APIError):  # told inside a stream; its code, if any, is a status
+        code = int(error.code) if error.code and error.code.isdigit() else None
+        return _of_status(code, _message(error)) if code else Failure(Kind.AGAIN, _message(error), None)
+    return Failure(Kind.AGAIN, f"unreadable reply ({type(error).__name__}: {str(error)[:200]})")
+
+
+def _of_status(status: int, detail: str, code: str | None = None, headers: Mapping[str, str] | None = None) -> Failure:
+    wait = retry_after(headers or {})
+    if status == 429 and code == "insufficient_quota":
+        return Failure(Kind.FATAL, f"{_ADVICE[402]} ({detail})")
+    if status == 429:
+        return Failure(Kind.BUSY, detail, wait)
+    if status in (408, 409, 425) or status >= 500:
+        return Failure(Kind.AGAIN, detail, wait)
+    if status == 401:  # servers repeat parts of the key in what they say
+        return Failure(Kind.FATAL, f"{_ADVICE[401]} (status 401)")
+    if status in _ADVICE:
+        return Failure(Kind.FATAL, f"{_ADVICE[status]} ({detail})")
+    if 300 <= status < 400:
+        return Failure(Kind.FATAL, f"the server redirects elsewhere; name that address if you trust it ({detail})")
+    return Failure(Kind.OVERFLOW if _TOO_LONG.search(detail) else Kind.ITEM, detail)
+
+
+def _message(error: openai.APIError) -> str:
+    """The server's own words, not the pages that proxies send."""
+    body: Any = error.body
+    told = body.get("message") or body.get("detail") if isinstance(body, dict) else None
+    text = str(told or body or error.message)
+    if "<html" in text[:500].lower():
+        text = re.sub(r"<[^>]*>", " ", text)
+    text = " ".join(text.split())
+    return text if len(text) <= 400 else text[:400] + " ..."
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a server asks to wait: a number or a date."""
+    for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
+        value = headers.get(name)
+        if value is None:
+            continue
+        try:
+            seconds = float(value) / unit
+        except ValueError:
+            try:
+                seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+            except (ValueError, TypeError, OverflowError):
+                continue
+        if seconds >= 0:  # false for "nan"
+            return seconds
+    return None

@@ -1,0 +1,115 @@
+"""Reading what is to be scored: our results files, their shards, and those of the published project."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vilasr.published import PublishedResult, find_published, read_published
+from vilasr.results import Result, read_lines, read_results
+from vilasr.tasks import DataError
+
+log = logging.getLogger(__name__)
+
+PUBLISHED = "published"  # the rule of the published project's own evaluate.py
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class ReadResults:
+    """`results` without duplicates (the first counts), `unreadable` lines, and how many `duplicates` were left out."""
+
+    path: Path
+    results: list[Result]
+    unreadable: int
+    duplicates: int
+
+
+def read_all(folder: Path, benchmark: str, expected: Sequence[tuple[str, str]] | None = None) -> ReadResults:
+    """The results in `folder`, of either project. `expected` are the (id, digest) of the benchmark's items. Raises
+    DataError if there is nothing to score."""
+    path = folder / "results.jsonl"
+    results: dict[tuple[str, str, int], Result] = {}
+    unreadable = duplicates = 0
+    try:
+        for result in _rows(folder, path, benchmark, expected):
+            if isinstance(result, DataError):
+                unreadable += 1
+                if unreadable <= _SHOWN:
+                    log.error("%s", result)
+                continue
+            key = (result.id, result.digest, result.sample)
+            duplicates += key in results
+            results.setdefault(key, result)
+    except FileNotFoundError as exc:
+        raise DataError(
+            f"{path}: no results there; run eval/infer.sh first, with the same MODE{_hint(folder)}"
+        ) from exc
+    except OSError as exc:
+        raise DataError(f"{path}: cannot be read ({exc})") from exc
+    if not results:
+        raise DataError(f"{path}: holds no results; run eval/infer.sh first, with the same MODE")
+    return ReadResults(path, list(results.values()), unreadable, duplicates)
+
+
+def _hint(folder: Path) -> str:
+    shards = sorted(folder.glob("shard-*-of-*"))
+    return f", or tools/merge_results.py to join the {len(shards)} shards there" if shards else ""
+
+
+def _rows(
+    folder: Path, path: Path, benchmark: str, expected: Sequence[tuple[str, str]] | None
+) -> Iterator[Result | DataError]:
+    if not path.exists() and not any(folder.glob("[0-9]*_[0-9]*")):
+        raise FileNotFoundError(path)
+    files = find_published(folder)
+    if files and _is_published(files[0]):
+        yield from _published(files, benchmark, expected)
+    else:
+        yield from read_results(path)
+
+
+def _is_published(path: Path) -> bool:
+    """Whether the first readable line is of the published project's layout."""
+    for _, row in read_lines(path):
+        if isinstance(row, dict):
+            return "model_output" in row and "config" not in row
+    return False
+
+
+def _published(
+    files: Sequence[Path], benchmark: str, expected: Sequence[tuple[str, str]] | None
+) -> Iterator[Result | DataError]:
+    """Its rows carry no ids: where the benchmark's items are known, a row is the first item asked in the same words
+    that has no row yet."""
+    free: dict[str, list[str]] = {}
+    for item_id, digest in reversed(expected or ()):
+        free.setdefault(digest, []).append(item_id)
+    offset = 0
+    for path in files:
+        rows = 0
+        for one in read_published(path, benchmark, offset):
+            rows += 1
+            if isinstance(one, PublishedResult):
+                ids = free.get(one.example.digest())
+                yield _as_result(one, ids.pop() if ids else one.example.id)
+            else:
+                yield one
+        offset += rows
+
+
+def _as_result(one: PublishedResult, item_id: str) -> Result:
+    if one.crash:
+        log.warning("item %s: the published scorer stops here (%s)", item_id, one.crash)
+    return Result(
+        id=item_id,
+        digest=one.example.digest(),
+        config=PUBLISHED,
+        example=one.example,
+        trace=one.trace,
+        image_files=one.example.image_paths,
+        task=one.example.task,
+        scores={PUBLISHED: one.published or 0.0},
+    )

@@ -1,0 +1,115 @@
+"""SPAR-Bench (arXiv 2503.22976): 20 tasks on single and multiple views, mean of the task means.
+
+`official` follows LogosRoboticsGroup/SPAR, lmms-eval/lmms_eval/tasks/sparbench/utils.py, on the whole answer:
+- choices (`exact_match`): right if equal, or if the answer is *part of* the letter, or if it begins with it, in either
+  case. So an empty answer scores 1, and "Because" scores B.
+- numbers (`process_na`): the first number without a sign in the text, of a multi-view task the last (-1 without any),
+  scored by MRA; a truth of 0 takes the absolute error.
+- view changes (`compute_vci_metric`): MRA on five signed axes with its arguments swapped: the error is divided by what
+  the model said. A pair that cannot be read makes the item 0; a name after a space is not recognised.
+`corrected` does none of this. VLMEvalKit puts the arguments right, the published ViLaSR code too but with another
+treatment of 0, so three numbers called SPAR-Bench are in circulation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from vilasr.scoring.answers import true_letter, true_number
+from vilasr.scoring.benchmark import Benchmark
+from vilasr.scoring.measures import Measure, macro, pooled, task
+from vilasr.scoring.metrics import share_within
+from vilasr.scoring.vci import AXES
+from vilasr.tasks import Example
+
+_DEPTHS = ("depth_prediction_oc", "depth_prediction_oo")
+_DISTANCES = ("distance_prediction_oc", "distance_prediction_oo")
+_LAST_NUMBER = tuple(f"{name}_mv" for name in (*_DEPTHS, *_DISTANCES))
+LOW = (*_DEPTHS, *_DISTANCES, *_LAST_NUMBER)
+VIEW_CHANGE = "view_change_infer"
+MIDDLE = (VIEW_CHANGE, "position_matching", "camera_motion_infer")
+HIGH = (
+    "obj_spatial_relation_oo",
+    "obj_spatial_relation_oc_mv",
+    "obj_spatial_relation_oo_mv",
+    "spatial_imagination_oc",
+    "spatial_imagination_oo",
+    "spatial_imagination_oc_mv",
+    "spatial_imagination_oo_mv",
+    "distance_infer_center_oo",
+    "distance_infer_center_oo_mv",
+)
+_NUMBER = re.compile(r"(?<!\^)\d+\.\d+|(?<!\^)\d+")
+
+
+def official(example: Example, text: str) -> float:
+    """Raises ValueError where the item's own answer cannot be read."""
+    if example.task == VIEW_CHANGE:
+        return _official_view_change(text, example.answer)
+    if example.task in LOW:
+        return _official_number(text, true_number(example), last=example.task in _LAST_NUMBER)
+    given, truth = text.lower(), true_letter(example).lower()
+    return float(given in truth or given[0] == truth)
+
+
+def _official_number(text: str, truth: float, last: bool) -> float:
+    numbers = _NUMBER.findall(text)
+    if not numbers and not last:
+        return 0.0
+    number = float(numbers[-1 if last else 0]) if numbers else -1.0
+    return _official_mra(number, truth)
+
+
+def _official_mra(predicted: float, truth: float) -> float:
+    return share_within(abs(predicted - truth) if truth == 0 else abs((predicted - truth) / truth))
+
+
+def _official_view_change(text: str, answer: str) -> float:
+    try:
+        given, truth = _pairs(text), _pairs(answer)
+    except ValueError:
+        return 0.0
+    scores = []
+    for plus, minus in AXES:
+        moved, wanted = (moves.get(plus, 0.0) - moves.get(minus, 0.0) for moves in (given, truth))
+        scores.append(_official_mra(wanted, moved))  # swapped, as in its code
+    return sum(scores) / len(scores)
+
+
+def _pairs(text: str) -> dict[str, float]:
+    pairs = {}
+    for piece in text.split(","):
+        name, value = piece.split(":")
+        pairs[name] = float(value)
+    return pairs
+
+
+def measures(tasks: Sequence[str]) -> list[Measure]:
+    return _measures(tasks, macro)
+
+
+def published_measures(tasks: Sequence[str]) -> list[Measure]:
+    """The published ViLaSR code pools the items of each level; its overall number is the same mean of tasks."""
+    return _measures(tasks, pooled)
+
+
+def _measures(tasks: Sequence[str], level: Callable[[str, Sequence[str]], Measure]) -> list[Measure]:
+    groups = (("Low", LOW), ("Middle", MIDDLE), ("High", HIGH))
+    return [
+        macro("overall", [name for _, names in groups for name in names]),
+        *(level(name, names) for name, names in groups),
+        *(task(name) for _, names in groups for name in names if name in tasks),
+    ]
+
+
+SPAR_BENCH = Benchmark(
+    name="spar_bench",
+    items=7211,
+    official=official,
+    measures=measures,
+    tasks=(*LOW, *MIDDLE, *HIGH),
+    published_measures=published_measures,
+)
+SPAR_BENCH_TINY = replace(SPAR_BENCH, name="spar_bench_tiny", items=1000)

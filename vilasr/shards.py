@@ -1,0 +1,143 @@
+"""Joining the shards of a run (`infer.py --shard K/N`) into one results file, with a check that nothing is missing."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vilasr.results import RUN_FILE
+from vilasr.tasks import DataError
+
+Key = tuple[str, str, int]  # id, digest, sample
+_NAME = re.compile(r"shard-(\d+)-of-(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    path: Path
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    path: Path
+    rows: int
+    shards: int
+    missing: int  # (item, sample) pairs
+
+
+def merge_shards(
+    folder: Path, expected: Sequence[tuple[str, str]], allow_missing: bool = False, overwrite: bool = False
+) -> Merged:
+    """Write `folder`/results.jsonl from `folder`/shard-K-of-N/results.jsonl, in the order of `expected`, the (id,
+    digest) of all items; every item must have every sample that any item has. The shards stay as they are.
+
+    Raises DataError, with nothing written, for a shard that is missing, still running or damaged, for shards of
+    different settings or numbers, for items that are twice, unknown or (unless allowed) missing, and for a results
+    file that is already there (unless `overwrite`).
+    """
+    target = folder / "results.jsonl"
+    if target.exists() and not overwrite:
+        raise DataError(f"{target}: is already there; --overwrite replaces it")
+    shards = _find(folder)
+    with contextlib.ExitStack() as locks:
+        for shard in shards:
+            locks.enter_context(_locked(shard))
+        rows, configs = _index(shards)
+        if len(configs) > 1:
+            raise DataError(
+                f"{folder}: the shards have different settings ({', '.join(sorted(configs))}); see {RUN_FILE}"
+            )
+        samples = 1 + max((sample for _, _, sample in rows), default=0)
+        wanted = [(*key, sample) for key in expected for sample in range(samples)]
+        unknown = rows.keys() - set(wanted)
+        if unknown:
+            raise DataError(
+                f"{folder}: {len(unknown)} rows are of items that the benchmark lacks or has in another wording, "
+                f"such as {min(unknown)[0]!r}; merge with the file and selection that was run"
+            )
+        missing = [key for key in wanted if key not in rows]
+        if missing and not allow_missing:
+            raise DataError(f"{folder}: {_missing(missing, expected, len(shards))}")
+        _write(target, [rows[key] for key in wanted if key in rows])
+    run = shards[0] / RUN_FILE
+    if run.exists():
+        (folder / RUN_FILE).write_bytes(run.read_bytes())
+    return Merged(target, len(rows), len(shards), len(missing))
+
+
+def _find(folder: Path) -> list[Path]:
+    found = sorted(p for p in folder.glob("shard-*-of-*") if _NAME.fullmatch(p.name))
+    if not found:
+        raise DataError(f"{folder}: has no shards (shard-K-of-N); run infer.sh --shard K/N first")
+    counts = Counter(int(p.name.rsplit("-", 1)[1]) for p in found)
+    if len(counts) > 1:
+        raise DataError(f"{folder}: holds shards of different numbers ({sorted(counts)}); move one set away")
+    count = next(iter(counts))
+    shards = [folder / f"shard-{index}-of-{count}" for index in range(count)]
+    lacking = [f"{n}/{count}" for n, shard in enumerate(shards) if not (shard / "results.jsonl").exists()]
+    if lacking:
+        raise DataError(f"{folder}: shards {', '.join(lacking)} have no results; run infer.sh --shard {lacking[0]}")
+    return shards
+
+
+@contextlib.contextmanager
+def _locked(shard: Path) -> Iterator[None]:
+    with (shard / ".lock").open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise DataError(f"{shard}: is still being written; wait for its end") from exc
+        except OSError:
+            pass  # a file system without locks, as the run said
+        yield
+
+
+def _index(shards: Sequence[Path]) -> tuple[dict[Key, _Row], set[str]]:
+    rows: dict[Key, _Row] = {}
+    configs: set[str] = set()
+    for shard in shards:
+        path, offset = shard / "results.jsonl", 0
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    if not line.endswith(b"\n"):
+                        raise ValueError("half-written; run that shard again, it completes itself")
+                    row = json.loads(line)
+                    key = (str(row["id"]), str(row["digest"]), int(row.get("sample", 0)))
+                    configs.add(str(row["config"]))
+                except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+                    raise DataError(f"{path}: line {number} is damaged ({exc})") from exc
+                if key in rows:
+                    raise DataError(f"{path}: line {number}: item {key[0]!r} is in {rows[key].path} too")
+                rows[key] = _Row(path, offset, len(line))
+                offset += len(line)
+    return rows, configs
+
+
+def _missing(missing: Sequence[Key], expected: Sequence[tuple[str, str]], count: int) -> str:
+    place = {key: number for number, key in enumerate(expected)}
+    shards = sorted({place[key[0], key[1]] % count for key in missing})
+    again = ", ".join(f"{shard}/{count}" for shard in shards)
+    return (
+        f"{len(missing)} episodes are missing, the first of item {missing[0][0]!r}; run shards {again} again, they "
+        "complete themselves, or --allow-missing"
+    )
+
+
+def _write(target: Path, rows: Sequence[_Row]) -> None:
+    temporary = target.with_name(target.name + ".tmp")
+    with contextlib.ExitStack() as files, temporary.open("wb") as out:
+        opened = {path: files.enter_context(path.open("rb")) for path in {row.path for row in rows}}
+        for row in rows:
+            opened[row.path].seek(row.offset)
+            out.write(opened[row.path].read(row.length))
+    os.replace(temporary, target)
