@@ -256,7 +256,7 @@ def test_scores_of_the_run(finished):
     assert "maze: 40 items" in done.stdout
     assert "PROBLEMS" not in done.stdout
     scores = json.loads((finished.output / "scores.json").read_text())
-    overall = scores["maze"]["corrected"][0]
+    overall = scores["maze"]["scores"]["corrected"][0]
     assert (overall["name"], overall["count"]) == ("overall", 40)
     assert sum(scores["maze"]["stop_reasons"].values()) == 40
 

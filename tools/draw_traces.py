@@ -52,7 +52,7 @@ def main() -> int:
         args.out.mkdir(parents=True, exist_ok=True)
         for result in results:
             name = "".join(c if c.isalnum() or c in "-_." else "_" for c in result.id)[:100]
-            path = args.out / f"{name}.png"
+            path = args.out / (f"{name}-{result.sample}.png" if result.sample else f"{name}.png")
             trace_sheet(result).save(path)
             print(path)
     except (DataError, OSError) as exc:

@@ -53,9 +53,13 @@ class Told:
         return None if letter is None else self.example.options[ord(letter) - ord("A")]
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write image-1.png, image-2.png, ... and trace.json; returns the images' paths. Raises OSError."""
+        """Write image-1.png, image-2.png, ... and trace.json; returns the images' paths. Images that an earlier question
+        left there are removed. Raises OSError."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        if (folder / "trace.json").exists():
+            for stale in folder.glob("image-*.png"):
+                stale.unlink()
         paths = []
         for index, image in enumerate(self.images, 1):
             paths.append(folder / f"image-{index}.png")

@@ -80,6 +80,7 @@ class Result:
     detail: str = ""
     sample: int = 0
     task: str = ""
+    feedback: str = "real"  # what the model was shown after a drawing, see vilasr.feedback
     usage: Mapping[str, float] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
 
@@ -111,7 +112,17 @@ def parse_row(row: Any) -> Result:
     except (TypeError, ValueError, AttributeError) as exc:
         raise DataError(f"a field has the wrong type or value ({exc})") from exc
     return Result(
-        item_id, digest, config, example, trace, example.image_paths, trace.detail, sample, example.task, usage
+        id=item_id,
+        digest=digest,
+        config=config,
+        example=example,
+        trace=trace,
+        image_files=example.image_paths,
+        detail=trace.detail,
+        sample=sample,
+        task=example.task,
+        feedback=str(row.get("feedback", "real")),
+        usage=usage,
     )
 
 

@@ -45,7 +45,7 @@ def trace_sheet(result: Result) -> Image.Image:
     assert example is not None
     said = _said(trace)
     images = enumerate(redraw(trace, frames), 1)
-    columns = [(_fit(image), f"image {number}", said[number]) for number, image in images]
+    columns = [(_fit(image), _title(result, number), said[number]) for number, image in images]
     options = "   ".join(f"{chr(65 + i)}. {option}" for i, option in enumerate(example.options))
     head = _wrap(f"{example.question}   {options}", max(1, len(columns)) * 42)
     truth = example.answer
@@ -69,6 +69,12 @@ def trace_sheet(result: Result) -> Image.Image:
         for row, line in enumerate([title, *text]):
             draw.text((x, top + tallest + 4 + row * _LINE), line, fill="black" if row else "gray", font=_FONT)
     return sheet
+
+
+def _title(result: Result, number: int) -> str:
+    """What was drawn is shown, whatever the model was shown instead."""
+    instead = result.feedback != "real" and number > len(result.image_files)
+    return f"image {number}" + (f" (the model saw: {result.feedback})" if instead else "")
 
 
 def _said(trace: Trace) -> dict[int, list[str]]:

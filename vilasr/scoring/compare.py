@@ -55,10 +55,12 @@ def compare(first: Sequence[Scored], second: Sequence[Scored], benchmark: Benchm
     if not common:
         raise ValueError("the two runs have no item in common (same id and same question)")
     task = {one.item: one.task for one in (*second, *first)}
-    tasks = sorted({task[item] for item in common})
-    values = [
-        {name: np.array([run[item] for item in common if task[item] == name]) for name in tasks} for run in (a, b)
-    ]
+    by_task: dict[str, list[tuple[str, str]]] = {}
+    for item in common:
+        by_task.setdefault(task[item], []).append(item)
+    tasks = sorted(by_task)
+    values = [{name: np.array([run[item] for item in by_task[name]]) for name in tasks} for run in (a, b)]
+    strata_of = [Strata(v) for v in values]
     differences = {name: values[1][name] - values[0][name] for name in tasks}
     strata = Strata(differences)
     counts = {name: len(v) for name, v in differences.items()}
@@ -72,8 +74,8 @@ def compare(first: Sequence[Scored], second: Sequence[Scored], benchmark: Benchm
             Difference(
                 name=measure.name,
                 count=sum(counts[name] for name in weights),
-                first=Strata(values[0]).mean(weights),
-                second=Strata(values[1]).mean(weights),
+                first=strata_of[0].mean(weights),
+                second=strata_of[1].mean(weights),
                 difference=strata.mean(weights),
                 low=low,
                 high=high,
