@@ -52,7 +52,9 @@ def example(rng: random.Random, number: int) -> Example:
 def play(item: Example, profile: Profile, seed: int, troubled: bool = False) -> Episode:
     """A finished episode: drawings on one image or several, now and then to the end of the budget, then the answer."""
     rng = random.Random(seed)
-    episode = Episode(item, profile, Limits(calls=rng.choice((3, 4, 10)), images=len(item.frames) + rng.choice((3, 30))))
+    episode = Episode(
+        item, profile, Limits(calls=rng.choice((3, 4, 10)), images=len(item.frames) + rng.choice((3, 30)))
+    )
     draws = rng.choice((1, 1, 2, 3, 9))
     for step in range(draws):
         nodes = episode.scene.nodes

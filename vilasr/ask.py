@@ -53,8 +53,8 @@ class Told:
         return None if letter is None else self.example.options[ord(letter) - ord("A")]
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write image-1.png, image-2.png, ... and trace.json; returns the images' paths. Images that an earlier question
-        left there are removed. Raises OSError."""
+        """Write image-1.png, image-2.png, ... and trace.json; returns the images' paths. Images that an earlier
+        question left there are removed. Raises OSError."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / "trace.json").exists():

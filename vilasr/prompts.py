@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import logging
 import re
-import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from vilasr.drawing.scene import DrawingPolicy, ImageNode
 from vilasr.images import SizeRule
 from vilasr.messages import Message, Picture, Text
+from vilasr.profile_checks import (
+    CONTROL,
+    FEEDBACK,
+    FEEDBACK_OPTIONAL,
+    KINDS,
+    SUFFIXES,
+    ProfileError,
+    check_template,
+    check_text,
+    check_texts,
+    whole_numbers,
+)
 
 log = logging.getLogger(__name__)
 
@@ -23,11 +33,6 @@ PROFILE_NAME = "vilasr_profile.yaml"
 _IMAGE = "\x00image\x00"  # stands for {image} between formatting and splitting
 _SYSTEM_FIELD = re.compile(r"\{(width|height)\}")
 _TURN = "{lines}\n{request}"
-_CONTROL = re.compile(r"<\|([^|<>\s]{1,40})\|>|<(image|video|audio)>")
-
-
-class ProfileError(ValueError):
-    """A profile that cannot be used; the message names the file and the key."""
 
 
 def neutralise(text: str) -> str:
@@ -35,7 +40,7 @@ def neutralise(text: str) -> str:
 
     `<|im_start|>` becomes `<| im_start |>`, `<image>` becomes `< image >`. Applied to all text that comes from data.
     """
-    return _CONTROL.sub(lambda m: f"<| {m[1]} |>" if m[1] else f"< {m[2]} >", text.replace("\x00", " "))
+    return CONTROL.sub(lambda m: f"<| {m[1]} |>" if m[1] else f"< {m[2]} >", text.replace("\x00", " "))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,21 +173,6 @@ def _message(text: str, pictures: Sequence[Picture]) -> Message:
     return Message("user", tuple(parts))
 
 
-# The fields of each template, and those it must place exactly once.
-_PLACED = {"captions": ("image",), "drawn": ("image",), "question": ("captions",), "turn": ("lines", "request")}
-_FIELDS = {
-    "question": {"captions", "question", "options", "note", "suffix", "count", "width", "height"},
-    "option": {"letter", "option"},
-    "captions": {"image", "index", "count", "width", "height", "first_width", "first_height"},
-    "drawn": {"image", "index", "parent", "width", "height"},
-    "error": {"error"},
-    "turn": {"lines", "request"},
-}
-_NUMBERS = {"index", "count", "parent", "width", "height", "first_width", "first_height"}
-KINDS = ("single", "multi", "video")
-_SUFFIXES = ("multiple choice", "numerical", "regression", "vci")
-_FEEDBACK = ("drawn", "error", "repeated", "image_budget", "go_on", "final")
-_FEEDBACK_OPTIONAL = ("drawn_several", "turn", "turn_several", "separator")
 _KEYS = {"name", "system", "question", "option", "captions", "suffix", "feedback"}
 _OPTIONAL = {"image", "coordinates", "policy", "budget", "notes", "remove", "strip"}
 
@@ -214,7 +204,7 @@ def parse_profile(text: str, where: str) -> Profile:
     """Check and build. Every error names the file and the key."""
     try:
         raw = yaml.safe_load(text)
-    except yaml.YAMLError as exc:
+    except (yaml.YAMLError, RecursionError) as exc:
         raise ProfileError(f"{where}: not YAML ({exc})") from exc
     if not isinstance(raw, dict):
         raise ProfileError(f"{where}: must hold a mapping of keys")
@@ -223,22 +213,22 @@ def parse_profile(text: str, where: str) -> Profile:
     for key in raw.keys() - _KEYS - _OPTIONAL:
         raise ProfileError(f"{where}: unknown key {key!r}")
     for key in ("name", "system", "option"):
-        _text(raw[key], where, key)
+        check_text(raw[key], where, key)
     for_each_kind = isinstance(raw["question"], dict)
     question: dict[str, str] = raw["question"] if for_each_kind else dict.fromkeys(KINDS, raw["question"])
-    _texts(question, where, "question", KINDS, one_template=not for_each_kind)
-    _texts(raw["captions"], where, "captions", KINDS, ("separator",))
-    _texts(raw["suffix"], where, "suffix", _SUFFIXES, None)
-    _texts(raw["feedback"], where, "feedback", _FEEDBACK, _FEEDBACK_OPTIONAL)
+    check_texts(question, where, "question", KINDS, one_template=not for_each_kind)
+    check_texts(raw["captions"], where, "captions", KINDS, ("separator",))
+    check_texts(raw["suffix"], where, "suffix", SUFFIXES, None)
+    check_texts(raw["feedback"], where, "feedback", FEEDBACK, FEEDBACK_OPTIONAL)
     raw["notes"] = {} if raw.get("notes") is None else raw["notes"]
-    _texts(raw["notes"], where, "notes", (), None)
-    _check_fields(raw["option"], "option", where, "option")
+    check_texts(raw["notes"], where, "notes", (), None)
+    check_template(raw["option"], "option", where, "option")
     for kind in KINDS:
-        _check_fields(question[kind], "question", where, f"question.{kind}" if for_each_kind else "question")
-        _check_fields(raw["captions"][kind], "captions", where, f"captions.{kind}")
+        check_template(question[kind], "question", where, f"question.{kind}" if for_each_kind else "question")
+        check_template(raw["captions"][kind], "captions", where, f"captions.{kind}")
     for name in ("drawn", "drawn_several", "error", "turn", "turn_several"):
         if name in raw["feedback"]:
-            _check_fields(raw["feedback"][name], name.removesuffix("_several"), where, f"feedback.{name}")
+            check_template(raw["feedback"][name], name.removesuffix("_several"), where, f"feedback.{name}")
     remove = [] if raw.get("remove") is None else raw["remove"]
     if not isinstance(remove, list) or not all(isinstance(text, str) and text for text in remove):
         raise ProfileError(f"{where}: key 'remove' must be a list of texts")
@@ -259,73 +249,12 @@ def parse_profile(text: str, where: str) -> Profile:
         captions=raw["captions"],
         suffix=raw["suffix"],
         feedback=raw["feedback"],
-        image=_whole_numbers(SizeRule, raw.get("image"), where, "image"),
+        image=whole_numbers(SizeRule, raw.get("image"), where, "image"),
         coordinates=raw.get("coordinates", "pixels"),
         policy=policy,
-        budget=_whole_numbers(Budget, raw.get("budget"), where, "budget"),
+        budget=whole_numbers(Budget, raw.get("budget"), where, "budget"),
         source=text,
         notes=raw["notes"],
         remove=tuple(remove),
         strip=strip,
     )
-
-
-def _text(value: object, where: str, key: str) -> None:
-    if not isinstance(value, str):
-        raise ProfileError(f"{where}: key {key!r} must be a text")
-    if "\x00" in value or _CONTROL.search(value):
-        raise ProfileError(f"{where}: key {key!r} must not hold control tokens; images are placed with {{image}}")
-
-
-def _texts(
-    value: object,
-    where: str,
-    key: str,
-    needed: Sequence[str],
-    optional: Sequence[str] | None = (),
-    one_template: bool = False,
-) -> None:
-    """A mapping of names to texts, with all of `needed`; others must be in `optional`, where None allows any."""
-    if not isinstance(value, dict):
-        raise ProfileError(f"{where}: key {key!r} must be a mapping")
-    for name in needed:
-        if name not in value:
-            raise ProfileError(f"{where}: key '{key}.{name}' is missing")
-    for name, text in value.items():
-        if not isinstance(name, str):
-            raise ProfileError(f"{where}: key '{key}.{name}' must be named by a text")
-        if optional is not None and name not in needed and name not in optional:
-            raise ProfileError(f"{where}: unknown key '{key}.{name}'")
-        _text(text, where, key if one_template else f"{key}.{name}")
-
-
-def _check_fields(template: str, kind: str, where: str, key: str) -> None:
-    allowed = _FIELDS[kind]
-    try:
-        fields = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
-    except ValueError as exc:
-        raise ProfileError(f"{where}: key {key!r} is not a template ({exc})") from exc
-    for name in fields:
-        if name not in allowed:
-            raise ProfileError(f"{where}: key {key!r} has the unknown field {{{name}}}; known: {sorted(allowed)}")
-    for name in _PLACED.get(kind, ()):
-        if fields.count(name) != 1:
-            raise ProfileError(f"{where}: key {key!r} must place {{{name}}} exactly once")
-    try:
-        template.format(**{name: 1 if name in _NUMBERS else "text" for name in allowed})
-    except (ValueError, KeyError, IndexError, TypeError, MemoryError, OverflowError) as exc:
-        raise ProfileError(f"{where}: key {key!r} is not a template ({exc})") from exc
-
-
-def _whole_numbers(cls: type, raw: object, where: str, key: str) -> Any:
-    """A dataclass of positive whole numbers from a mapping; absent keys keep their defaults."""
-    if raw is None:
-        return cls()
-    if not isinstance(raw, dict):
-        raise ProfileError(f"{where}: key {key!r} must be a mapping")
-    for name, value in raw.items():
-        if name not in cls.__dataclass_fields__:
-            raise ProfileError(f"{where}: unknown key '{key}.{name}'")
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ProfileError(f"{where}: key '{key}.{name}' must be a positive whole number")
-    return cls(**raw)

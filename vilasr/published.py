@@ -2,8 +2,7 @@
 
 A line of its `results.jsonl` is the item as in the benchmark file, with the conversation and the last reply added.
 Several processes write shards, in folders named `{shard}_{shards}`. Its rules differ from ours and from those of the
-benchmarks (the first character is the choice, numbers are compared in float32, some answers stop the whole program);
-they are kept here as they are, so that published numbers can be compared with.
+benchmarks (`vilasr.published_rules`); they are kept as they are, so that published numbers can be compared with.
 """
 
 from __future__ import annotations
@@ -11,16 +10,15 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vilasr.drawing.parser import DrawCall, FinalAnswer, clean_text, parse_reply
 from vilasr.messages import FinishReason
-from vilasr.tasks import DataError, Example, QuestionType, parse_example
+from vilasr.published_rules import extracted_answer, published_score
+from vilasr.tasks import DataError, Example, parse_example
 from vilasr.traces import Event, EventKind, Step, StopReason, Trace
 
 log = logging.getLogger(__name__)
@@ -140,6 +138,8 @@ def _conversation(messages: list[Any]) -> tuple[dict[str, Any], ...]:
         if not isinstance(content, str):
             raise DataError(f"{where}.content: must be a text or a list of parts")
         text = clean_text(content)
+        if message["role"] == "system":
+            text = text.removeprefix("system\n")  # the published project cuts its conversations so
         images: list[int] = []
         if message["role"] == "user":
             text = text.replace(_VISION, "<image>")
@@ -167,164 +167,13 @@ def _trace(item_id: str, conversation: tuple[dict[str, Any], ...]) -> Trace:
 
 
 def _step(text: str) -> Step:
-    step, parsed = Step(text, FinishReason.STOP), parse_reply(text)
+    parsed = parse_reply(text)
     if isinstance(parsed, FinalAnswer | DrawCall):
         departures = tuple(departure.value for departure in parsed.departures)
         if isinstance(parsed, FinalAnswer):
             return Step(text, FinishReason.STOP, parsed.thought, "Answer", answer=parsed.answer, departures=departures)
         return Step(text, FinishReason.STOP, parsed.thought, parsed.action.value, parsed.marks, departures=departures)
-    found = extracted_answer(text)
+    code, found = parsed.error.code, extracted_answer(text)
     if found is text or not found:
-        return Step(text, step.finish_reason, parsed.thought, error=parsed.error.code)
-    return Step(
-        text, step.finish_reason, parsed.thought, answer=found, error=parsed.error.code, departures=(ANSWER_ONLY,)
-    )
-
-
-# The published rules
-
-
-def extracted_answer(text: str) -> str:
-    """What stands in the first complete <answer>, stripped; the same text without one."""
-    start = text.find("<answer>")
-    end = text.find("</answer>", start + len("<answer>")) if start >= 0 else -1
-    return text if end < 0 else text[start + len("<answer>") : end].strip()
-
-
-def published_score(output: str, truth: str, question_type: str) -> float:
-    """The score of a last reply. Raises what the published code raises: IndexError for an empty choice, TypeError or
-    AttributeError where a field is no text."""
-    if not isinstance(output, str) or not isinstance(truth, str):
-        raise TypeError("expected a text")
-    said, right = extracted_answer(output), extracted_answer(truth)
-    if question_type == QuestionType.MULTIPLE_CHOICE:
-        return float(said.strip()[0].lower() == right.strip()[0].lower())
-    if question_type == QuestionType.VCI:
-        return _moves_score(said, right)
-    if question_type not in (QuestionType.NUMERICAL, QuestionType.REGRESSION):
-        return 0.0
-    if question_type == QuestionType.NUMERICAL and _has_point(said) != _has_point(right):
-        return 0.0
-    number, target = _number(said), _number(right)
-    if number is None or target is None:
-        return 0.0
-    if question_type == QuestionType.NUMERICAL:
-        return float(round(number, 2) == round(target, 2))
-    return float32_accuracy(number, target)
-
-
-def _has_point(text: str) -> bool:
-    return "." in text or "," in text
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text.replace(",", ""))
-    except ValueError:
-        return None
-
-
-_ONE, _TINY, _TEN = np.float32(1), np.float32(1e-8), np.float32(10)
-_LIMITS = _ONE - np.array([0.5 + 0.05 * i for i in range(10)], dtype=np.float32)
-
-
-def float32_accuracy(number: float, target: float) -> float:
-    """Mean relative accuracy over ten thresholds, each operation in float32: at the limits that decides."""
-    with np.errstate(all="ignore"):
-        said, right = np.float32(number), np.float32(target)
-        error = np.abs(said - right) / (np.abs(right) + _TINY)
-        return float(np.float32(np.count_nonzero(error <= _LIMITS)) / _TEN)
-
-
-_AXES = (
-    ("move_right", "move_left"),
-    ("move_up", "move_down"),
-    ("move_forward", "move_backward"),
-    ("rotate_right", "rotate_left"),
-    ("rotate_up", "rotate_down"),
-)
-
-
-def _moves(text: str) -> dict[str, float]:
-    moves = {}
-    for item in text.split(","):
-        name, value = item.split(":")
-        moves[name] = float(value)
-    return moves
-
-
-def _moves_score(said: str, right: str) -> float:
-    """Mean accuracy over five axes, each the difference of its two directions; 0 where one entry cannot be read."""
-    try:
-        said_moves, right_moves = _moves(said), _moves(right)
-    except ValueError:
-        return 0.0
-    scores = [
-        float32_accuracy(
-            said_moves.get(plus, 0) - said_moves.get(minus, 0), right_moves.get(plus, 0) - right_moves.get(minus, 0)
-        )
-        for plus, minus in _AXES
-    ]
-    return float(np.mean(scores))
-
-
-# The published averages
-
-_VSI = (
-    "object_rel_distance",
-    "object_rel_direction",
-    "route_planning",
-    "obj_appearance_order",
-    "object_counting",
-    "object_abs_distance",
-    "object_size_estimation",
-    "room_size_estimation",
-)
-_DEPTHS = [f"{kind}_prediction_{pair}" for kind in ("depth", "distance") for pair in ("oc", "oo")]
-_IMAGINED = [f"spatial_imagination_{pair}" for pair in ("oc", "oo")]
-_SPAR: Mapping[str, tuple[str, ...]] = {
-    "Low": (*_DEPTHS, *(f"{task}_mv" for task in _DEPTHS)),
-    "Medium": ("position_matching", "camera_motion_infer", "view_change_infer"),
-    "High": (
-        *("distance_infer_center_oo", "distance_infer_center_oo_mv", "obj_spatial_relation_oc_mv"),
-        *("obj_spatial_relation_oo", "obj_spatial_relation_oo_mv"),
-        *(*_IMAGINED, *(f"{task}_mv" for task in _IMAGINED)),
-    ),
-}
-
-
-def published_overall(results: Iterable[PublishedResult], benchmark: str) -> dict[str, float]:
-    """The numbers the published project prints, in [0, 1]: `mean` over all items, `overall`, then groups and tasks.
-
-    VSI-Bench: the three difficulties of a task are pooled by item, `overall` is the mean of the tasks. SPAR-Bench:
-    `Low`, `Medium` and `High` are pooled by item, `overall` is the mean of the tasks; tasks it does not know are left
-    out. Elsewhere `overall` is `mean`. An item whose scoring raises counts 0 (the published program ends there).
-    Empty without results.
-    """
-    scores: list[float] = []
-    tasks: dict[str, list[float]] = {}
-    for result in results:
-        score = result.published or 0.0
-        scores.append(score)
-        task = result.example.task
-        if benchmark == "vsi_bench" and any(level in task for level in ("_easy", "_medium", "_hard")):
-            task = task.split("_easy")[0].split("_medium")[0].split("_hard")[0]
-        tasks.setdefault(task, []).append(score)
-    if not scores:
-        return {}
-    mean = float(np.mean(scores))
-    if benchmark == "vsi_bench":
-        return _macro(mean, {}, tasks, _VSI)
-    if benchmark == "spar_bench":
-        pooled = {name: [s for task in members for s in tasks.get(task, ())] for name, members in _SPAR.items()}
-        groups = {name: sum(values) / len(values) for name, values in pooled.items() if values}
-        return _macro(mean, groups, tasks, [task for members in _SPAR.values() for task in sorted(members)])
-    return {"overall": mean, "mean": mean}
-
-
-def _macro(
-    mean: float, groups: Mapping[str, float], tasks: Mapping[str, list[float]], known: Iterable[str]
-) -> dict[str, float]:
-    means = {task: sum(tasks[task]) / len(tasks[task]) for task in known if task in tasks}
-    overall = {"overall": sum(means.values()) / len(means)} if means else {}
-    return {**overall, "mean": mean, **groups, **means}
+        return Step(text, FinishReason.STOP, parsed.thought, error=code)
+    return Step(text, FinishReason.STOP, parsed.thought, answer=found, error=code, departures=(ANSWER_ONLY,))

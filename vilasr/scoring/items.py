@@ -33,7 +33,7 @@ class Scored:
 def score(result: Result, benchmark: Benchmark) -> Scored:
     """Never raises for what a model or a data file holds."""
     rules = (CORRECTED,) if benchmark.official is None else (CORRECTED, OFFICIAL)
-    scores: dict[str, float] = dict.fromkeys([*rules, *result.scores], 0.0)
+    scores: dict[str, float] = {**dict.fromkeys(rules, 0.0), **result.scores}
     item, example, trace = (result.id, result.digest), result.example, result.trace
     if example is None or trace is None:
         return Scored(item, result.sample, result.task or NOT_READ, scores, problem=result.detail or "not run")
@@ -49,7 +49,6 @@ def score(result: Result, benchmark: Benchmark) -> Scored:
         scores[CORRECTED] = corrected_accuracy(example, trace.answer)
         if benchmark.official is not None:
             scores[OFFICIAL] = benchmark.official(example, trace.last_reply if trace.answer is None else trace.answer)
-        scores |= result.scores
     except ValueError as exc:
         problem = str(exc)
     unreadable = trace.answer is not None and not is_readable(example, trace.answer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ def read_all(folder: Path, benchmark: str, expected: Sequence[tuple[str, str]] |
     path = folder / "results.jsonl"
     results: dict[tuple[str, str, int], Result] = {}
     unreadable = duplicates = 0
+    collecting = gc.isenabled()
+    gc.disable()  # it would look through all results again and again: nothing of them is garbage
     try:
         for result in _rows(folder, path, benchmark, expected):
             if isinstance(result, DataError):
@@ -49,6 +52,9 @@ def read_all(folder: Path, benchmark: str, expected: Sequence[tuple[str, str]] |
         ) from exc
     except OSError as exc:
         raise DataError(f"{path}: cannot be read ({exc})") from exc
+    finally:
+        if collecting:
+            gc.enable()
     if not results:
         raise DataError(f"{path}: holds no results; run eval/infer.sh first, with the same MODE")
     return ReadResults(path, list(results.values()), unreadable, duplicates)
