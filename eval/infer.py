@@ -159,7 +159,8 @@ def infer(options: InferOptions) -> int:
 
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line a request
+    for name in ("httpx", "httpx2"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # a line a request
     failed = 0
     try:
         options = parse_options(__doc__)

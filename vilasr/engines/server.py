@@ -106,7 +106,6 @@ class ServerEngine:
         tries = 0
         answered = self._answered
         while True:
-            await self._pace.turn()
             outcome = await self._send(body, teller)
             if isinstance(outcome, Answer):
                 self._answered += 1
@@ -126,8 +125,9 @@ class ServerEngine:
             await asyncio.sleep(self._wait(tries, outcome))
 
     async def _send(self, body: Mapping[str, Any], teller: Teller | None) -> Answer | Failure:
-        """One request."""
+        """One request, in its turn."""
         create: Any = (await self._client()).chat.completions.create  # its overloads take no mapping of arguments
+        await self._pace.turn()
         try:
             async with asyncio.timeout(self.options.reply_timeout):
                 given = await create(**body, extra_body=dict(self.options.extra_body))
@@ -147,7 +147,6 @@ class ServerEngine:
         every run in which it comes last."""
         body = {"model": self.model, "messages": [{"role": "user", "content": "Hello"}]}
         limit = {} if self.options.limit_field in self.options.omit else {self.options.limit_field: 1}
-        await self._pace.turn()
         outcome = await self._send(body | limit, None)
         return isinstance(outcome, Answer) or outcome.kind is Kind.ITEM
 

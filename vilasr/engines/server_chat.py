@@ -48,7 +48,7 @@ def to_wire(message: Message) -> dict[str, Any]:
 def _data_url(image: Image.Image) -> str:
     """PNG: the model must see the very pixels that were drawn."""
     file = io.BytesIO()
-    image.save(file, "PNG", compress_level=1)  # photographs hardly shrink further, and levels above take longer
+    image.save(file, "PNG", compress_level=1)  # a tenth larger than by default, in half the time
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
