@@ -48,6 +48,7 @@ def server_command(checkpoint: Path, rule: SizeRule, port: int) -> list[str]:
         *("--host", "127.0.0.1", "--port", str(port)),
         *("--max-model-len", "8192", "--max-num-seqs", "32", "--max-num-batched-tokens", "8192"),
         *("--enforce-eager", "--no-enable-chunked-prefill", "--skip-mm-profiling"),
+        *("--gpu-memory-utilization", "0.3"),  # on a GPU the engine in the tests' own process needs its share
         *("--generation-config", "vllm"),
         *("--mm-processor-kwargs", json.dumps(pixels)),
         *("--limit-mm-per-prompt", json.dumps({"image": 42, "video": 0})),
