@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--turn-tokens", type=int, default=256)
+    parser.add_argument("--compiled", action="store_true", help="here with CUDA graphs and compiled kernels, there not")
     args = parser.parse_args()
     profile = profile_for_checkpoint(args.checkpoint)
     items = [item for item in read_examples(args.data) if isinstance(item, Example)]
@@ -52,7 +53,9 @@ def main() -> None:
         try:
             wait_until_healthy(f"http://127.0.0.1:{port}", process, Path(log.name))
             greedy = Sampling(turn_tokens=args.turn_tokens)
-            options = VllmOptions(max_model_len=8192, max_num_seqs=32, gpu_memory_utilization=0.3)
+            options = VllmOptions(
+                max_model_len=8192, max_num_seqs=32, gpu_memory_utilization=0.3, enforce_eager=not args.compiled
+            )
             vllm = VllmEngine(args.checkpoint, profile.image, greedy, options)
             for sampling in (greedy, Sampling(temperature=0.7, turn_tokens=args.turn_tokens)):
                 vllm.sampling = sampling

@@ -119,7 +119,9 @@ def vllm(nano: Path, profile: Profile):
     from vilasr.engines import Sampling
     from vilasr.engines.vllm_engine import VllmEngine, VllmOptions
 
-    options = VllmOptions(max_model_len=8192, max_num_seqs=32, gpu_memory_utilization=0.3, logprobs=True)
+    options = VllmOptions(
+        max_model_len=8192, max_num_seqs=32, gpu_memory_utilization=0.3, enforce_eager=True, logprobs=True
+    )
     engine = VllmEngine(nano, profile.image, Sampling(turn_tokens=48), options)
     yield engine
     asyncio.run(engine.aclose())

@@ -228,7 +228,8 @@ from vilasr.images import SizeRule
 from vilasr.messages import Message, Text
 from vllm.v1.engine.llm_engine import LLMEngine
 
-engine = VllmEngine(sys.argv[1], SizeRule(), Sampling(turn_tokens=48), VllmOptions(max_model_len=2048, max_num_seqs=2))
+options = VllmOptions(max_model_len=2048, max_num_seqs=2, gpu_memory_utilization=0.2)
+engine = VllmEngine(sys.argv[1], SizeRule(), Sampling(turn_tokens=48), options)
 step, count = LLMEngine.step, iter(range(1000))
 
 def failing(self):
