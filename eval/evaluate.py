@@ -23,15 +23,18 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vilasr.scoring import find_benchmark
+from vilasr.scoring.benchmark import CORRECTED, PUBLISHED
 from vilasr.scoring.compare import compare
-from vilasr.scoring.items import CORRECTED, Scored
-from vilasr.scoring.reading import PUBLISHED, read_all
+from vilasr.scoring.items import Scored
+from vilasr.scoring.reading import read_all
 from vilasr.scoring.summary import Summary, summarise
-from vilasr.scoring.table import changes_table, comparison_table, summary_table
+from vilasr.scoring.table import changes_table, comparison_table, problem_lines, summary_table
 from vilasr.selection import Selection, select
-from vilasr.tasks import DataError, read_examples
+from vilasr.tasks import BrokenItem, DataError, read_examples
 
 log = logging.getLogger("evaluate")
+
+BROKEN_SHOWN = 5
 
 
 def arguments() -> argparse.Namespace:
@@ -42,7 +45,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=int, help="expect the first N items only, as infer.py --limit N ran them")
     parser.add_argument("--ids", nargs="+", default=[], help="expect these items only, as infer.py --ids")
     parser.add_argument("--compare", type=Path, metavar="RESULTS", help="another run, the first of the comparison")
-    parser.add_argument("--rule", default=CORRECTED, help="the rule that is compared: corrected (default), official")
+    parser.add_argument(
+        "--rule", default=CORRECTED, help="the rule that is compared: corrected (default), official, published"
+    )
     parser.add_argument("--json", type=Path, help="also write the summary there")
     parser.add_argument("--items", type=Path, help="also write every item's scores there, one JSON object a line")
     parser.add_argument("--max-unparsed", type=float, default=0.0, metavar="SHARE", help="of answers; 0.01 is 1 %%")
@@ -50,6 +55,8 @@ def arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.limit is not None and args.limit < 1:
         parser.error("--limit must be at least 1")
+    if args.benchmark_dir is None and (args.limit is not None or args.ids):
+        parser.error("--limit and --ids say which items are expected; name --benchmark-dir as well")
     if not 0 <= args.max_unparsed <= 1:
         parser.error("--max-unparsed is a share, from 0 to 1")
     return args
@@ -58,30 +65,40 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     args = arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    summaries, tables, records, lines = [], [], {}, []
-    try:
-        for name in args.benchmarks:
+    summaries: list[Summary] = []
+    records: dict[str, dict] = {}
+    lines: list[str] = []
+    unusable = False
+    for name in args.benchmarks:
+        try:
             summary, scored = score(args, args.results, name)
-            tables.append(summary_table(summary))
+            tables = [summary_table(summary)]
             records[name] = summary.to_json()
-            summaries.append(summary)
             lines += [json.dumps({"benchmark": name, **asdict(one)}) for one in scored]
+            summaries.append(summary)
             if PUBLISHED in summary.scores:
                 tables += [changes_table(scored, PUBLISHED, rule) for rule in summary.scores if rule != PUBLISHED]
             if args.compare:
                 other, first = score(args, args.compare, name)
-                comparison = compare_runs(args, name, first, scored)
-                tables.append(comparison_table(comparison))
-                records[name]["comparison"] = asdict(comparison)
                 summaries.append(other)
+                comparison = compare_runs(args, name, first, scored)
+                tables.append(comparison_table(comparison, str(args.compare / name), str(args.results / name)))
+                tables += [f" first:{line}" for line in problem_lines(other)]
+                records[name]["comparison"] = asdict(comparison)
+            print("\n".join(tables), end="\n\n")
+        except DataError as exc:
+            log.error("evaluate: %s", exc)
+            unusable = True
+    try:
         if args.json:
             args.json.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
         if args.items:
             args.items.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    except (DataError, OSError) as exc:
+    except OSError as exc:
         log.error("evaluate: %s", exc)
+        unusable = True
+    if unusable:
         return 2
-    print("\n\n".join(tables))
     if any(has_problems(summary, args.max_unparsed) for summary in summaries) and not args.allow_problems:
         log.error("evaluate: the results are not complete and clean, see PROBLEMS; --allow-problems accepts them")
         return 1
@@ -97,6 +114,11 @@ def score(args: argparse.Namespace, results: Path, name: str) -> tuple[Summary, 
     if args.benchmark_dir is not None:
         path = args.benchmark_dir / f"{name}.json"
         items = select(read_examples(path), Selection(args.limit, tuple(args.ids)), path)
+        broken = [item.error for item in items if isinstance(item, BrokenItem)]
+        for error in broken[:BROKEN_SHOWN]:
+            log.error("%s", error)
+        if len(broken) > BROKEN_SHOWN:
+            log.error("%s: %d more items cannot be read", path, len(broken) - BROKEN_SHOWN)
         expected = [(item.id, item.digest()) for item in items]
     return summarise(read_all(results / name, name, expected), find_benchmark(name), expected)
 

@@ -31,6 +31,7 @@ from vilasr.results import ResultsWriter
 from vilasr.runner import Progress, Run, run_items
 from vilasr.selection import select
 from vilasr.tasks import DataError, read_examples
+from vilasr.traces import StopReason
 
 log = logging.getLogger("infer")
 
@@ -40,6 +41,7 @@ def run_files(options: InferOptions) -> int:
     files = [(data, read_examples(data)) for data in options.data]
     engine: Engine | None = None
     failed = 0
+    spent = 0.0  # US dollars of earlier starts
     progress = Progress()
     try:
         for data, everything in files:
@@ -50,6 +52,7 @@ def run_files(options: InferOptions) -> int:
             if shard is not None:
                 folder /= shard.folder
             with ResultsWriter(folder, options.settings(data), options.retry_errors, options.overwrite) as results:
+                spent += options.price(results.usage["prompt_total"], results.usage["sampled"])
                 keys = [(item.id, item.digest(), sample) for item in items for sample in range(options.samples)]
                 todo = sum(key not in results.done for key in keys)
                 before = sum(key in results.failed for key in keys)
@@ -65,6 +68,8 @@ def run_files(options: InferOptions) -> int:
                 )
                 if not todo:
                     continue
+                if options.max_cost is not None and spent + options.cost(progress) >= options.max_cost:
+                    raise EngineDied(f"--max-cost is reached, by {spent:.4f} US dollars of earlier starts")
                 if engine is None:
                     engine = start_engine(options.source, options.profile, options.widest_rule(), options.sampling)
                 run = Run(
@@ -83,12 +88,12 @@ def run_files(options: InferOptions) -> int:
                 )
                 done, failed_before = progress.done, progress.failed
                 try:
-                    asyncio.run(run_with_bar(items, todo, run, results, progress, options))
+                    asyncio.run(run_with_bar(items, todo, run, results, progress, options, spent))
                 finally:
                     log.info("%s: %d episodes written to %s", data, progress.done - done, results.path)
                 failed += progress.failed - failed_before
-            if progress.stop:
-                raise EngineDied(f"--max-cost is reached: {cost(progress, options)}")
+            if progress.done - done < todo:
+                raise EngineDied(f"--max-cost is reached: {cost(progress, options)}, {spent:.4f} before")
     finally:
         if progress.done:
             log.info("%s", cost(progress, options))
@@ -106,7 +111,7 @@ def cost(progress: Progress, options: InferOptions) -> str:
 
 
 async def run_with_bar(
-    items: list, todo: int, run: Run, results: ResultsWriter, progress: Progress, options: InferOptions
+    items: list, todo: int, run: Run, results: ResultsWriter, progress: Progress, options: InferOptions, spent: float
 ) -> None:
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
@@ -120,14 +125,16 @@ async def run_with_bar(
                 counts["usd"] = round(options.cost(state), 4)
             bar.set_postfix(counts, refresh=False)
             bar.update()
-            if options.max_cost is not None and options.cost(state) >= options.max_cost:
-                state.stop = True
+            if options.max_cost is not None:
+                if not getattr(run.engine, "counts_tokens", True):
+                    raise DataError("--max-cost: the server does not count tokens, so the cost is not known")
+                state.stop = spent + options.cost(state) >= options.max_cost
 
         await run_items(items, run, results, progress, show)
 
 
-def ask(options: AskOptions) -> None:
-    """One's own pictures: the replies go to standard output as they come."""
+def ask(options: AskOptions) -> int:
+    """One's own pictures: the replies go to standard output as they come. Returns the exit status."""
     from vilasr.ask import Model, own_example
 
     own_example(options.images, options.question, options.choices)  # bad input is told before a model is loaded
@@ -144,6 +151,10 @@ def ask(options: AskOptions) -> None:
     print(f"\n\nAnswer: {told.answer}{named}" if told.answer is not None else "\n\nNo answer", end="")
     print(f"  [{told.trace.stop_reason}]")
     print(f"{len(paths)} images, {len(paths) - len(options.images)} of them drawn, in {options.output}")
+    if told.trace.stop_reason in (StopReason.ENGINE_ERROR, StopReason.CONTEXT_OVERFLOW):
+        log.error("infer: %s", told.trace.detail)
+        return 1
+    return 0
 
 
 def infer(options: InferOptions) -> int:
@@ -159,23 +170,25 @@ def infer(options: InferOptions) -> int:
 
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    goes_on = "What is written stays; the same command goes on from there"
+    if "--overwrite" in sys.argv:
+        goes_on += ", without --overwrite"
     for name in ("httpx", "httpx2"):
         logging.getLogger(name).setLevel(logging.WARNING)  # a line a request
     failed = 0
     try:
         options = parse_options(__doc__)
         if isinstance(options, AskOptions):
-            ask(options)
-            return 0
+            return ask(options)
         failed = infer(options)
     except (DataError, ProfileError) as exc:
         log.error("infer: %s", exc)
         return 2
     except (EngineDied, OSError) as exc:
-        log.error("infer: %s\nWhat is written stays; the same command goes on from there.", exc)
+        log.error("infer: %s\n%s.", exc, goes_on)
         return 3
     except KeyboardInterrupt:
-        log.error("infer: stopped. What is written stays; the same command goes on from there.")
+        log.error("infer: stopped. %s.", goes_on)
         return 130
     if failed and not options.allow_errors:
         log.error("infer: %d items failed; their rows say why. --retry-errors runs them again.", failed)

@@ -268,6 +268,21 @@ def test_a_task_that_the_benchmark_lacks_is_an_error_of_the_item(tmp_path, caplo
     assert overall(summary).count == 1
 
 
+def test_an_engine_error_is_no_empty_answer(tmp_path):
+    """SPAR-Bench's own rule takes an empty answer for right; what the server refused was no answer at all."""
+    row = {**engine_error_row(), "task": "position_matching"}
+    summary = summarise(write(tmp_path, [row]), "spar_bench")
+    assert (overall(summary, "official").mean, summary.problems.failed) == (0.0, 1)
+
+
+def test_what_has_no_task_is_shown_though_no_mean_has_a_place_for_it(tmp_path):
+    right = make_row(Golden("r", make_example("r", ONE, task="route_planning"), (answer(),)))
+    rows = [right, broken_row("lost", "", "vsi_bench", "c", "no json")]
+    table = summary_table(summarise(write(tmp_path, rows), "vsi_bench"))
+    assert "(not read, in no mean)" in table
+    assert "   failed: lost" in table
+
+
 def test_an_item_that_was_not_run_counts_as_wrong_in_its_task(tmp_path):
     lost = broken_row("lost", "", "vsi_bench", "c", "no image", task="route_planning")
     right = make_row(Golden("r", make_example("r", ONE, task="route_planning"), (answer(),)))
@@ -324,6 +339,7 @@ def test_exit_status_by_completeness(benchmark):
     missing = evaluate(*base, *files)
     assert missing.returncode == 1
     assert "PROBLEMS: 2 missing, 0 unknown" in missing.stdout
+    assert f"   missing: {', '.join(golden.example.id for golden in GOLDEN[-2:])}" in missing.stdout
     assert "not complete and clean" in missing.stderr
     assert json.loads((benchmark / "scores.json").read_text())["maze"]["problems"]["missing"] == 2
     assert evaluate(*base, *files, "--allow-problems").returncode == 0
@@ -387,3 +403,42 @@ def test_a_rule_that_a_benchmark_lacks(benchmark):
     done = evaluate("--results", results, "--compare", results, "--rule", "official", "--benchmarks", "maze")
     assert done.returncode == 2
     assert "has no 'official' scores; it has corrected" in done.stderr
+
+
+def test_a_broken_benchmark_file_is_named(benchmark):
+    path = benchmark / "benchmark" / "maze.json"
+    arguments = ("--results", benchmark / "results", "--benchmarks", "maze", "--benchmark-dir", path.parent)
+    path.write_text(json.dumps([{"question": "Where?"}]))
+    done = evaluate(*arguments)
+    assert done.returncode == 2
+    assert f"{path}: item 0: problem_type / question_type" in done.stderr
+    assert f"none of its {len(GOLDEN) - 2} items, such as 'answer_at_once', is in the benchmark's file" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_one_benchmark_that_cannot_be_used_leaves_the_others(benchmark):
+    done = evaluate("--results", benchmark / "results", "--benchmarks", "mazze", "maze", "--json", "no/where.json")
+    assert done.returncode == 2
+    assert "mazze/results.jsonl: no results there" in done.stderr
+    assert "(there are results of maze)" in done.stderr
+    assert "no/where.json" in done.stderr
+    assert f"maze: {len(GOLDEN) - 2} items" in done.stdout
+
+
+def test_problems_of_the_run_compared_with_are_told(benchmark):
+    first = benchmark / "first" / "maze"
+    first.mkdir(parents=True)
+    lines = (benchmark / "results" / "maze" / "results.jsonl").read_text().splitlines(keepends=True)
+    (first / "results.jsonl").write_text("".join(lines[:-1]))
+    arguments = ("--results", benchmark / "results", "--compare", benchmark / "first", "--benchmarks", "maze")
+    done = evaluate(*arguments, "--benchmark-dir", benchmark / "benchmark", "--limit", len(lines))
+    assert done.returncode == 1
+    assert "first: PROBLEMS: 1 missing" in done.stdout
+    assert f" first: {first}" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [("--limit", "3"), ("--ids", "a")])
+def test_what_is_expected_needs_the_benchmarks_file(benchmark, arguments):
+    done = evaluate("--results", benchmark / "results", "--benchmarks", "maze", *arguments)
+    assert done.returncode == 2
+    assert "name --benchmark-dir as well" in done.stderr

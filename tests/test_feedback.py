@@ -1,5 +1,8 @@
 """What the model is shown in each mode; the pixels are compared."""
 
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image, ImageChops
@@ -87,6 +90,16 @@ def test_text_tells_all_live_marks_and_makes_no_image():
     assert (len(trace.images), trace.boxes, trace.lines) == (2, 3, 1)
 
 
+def test_text_speaks_in_the_frame_of_the_profile():
+    profile = replace(default_profile(), coordinates="thousandths")
+    example = make_example("x", TWO)
+    episode = Episode(example, profile, feedback=Feedback(FeedbackMode.TEXT))
+    step = episode.advance(Reply(boxes((2, [500, 500, 900, 900], "a"))))
+    assert isinstance(step, Continue)
+    assert '"bbox_2d": [500, 500, 900, 900]' in step.message.text()
+    assert episode.trace().marks[0].points[0] == (56, 70)
+
+
 def test_text_still_refuses_a_repeated_mark_and_a_bad_one():
     _, [_, again] = draw(Feedback(FeedbackMode.TEXT), boxes((1, BOX, "a")), boxes((1, BOX, "a")))
     assert default_profile().feedback["repeated"] in again.text()
@@ -113,6 +126,10 @@ def test_the_circle_gives_each_item_another_image_always_the_same():
     assert circle(list(reversed(items)), seed=3) == others
     assert circle(items, seed=4) != others
     assert circle(same, seed=0) == {}
+    questions = [replace(item, id=f"{item.id}-{k}") for item in items for k in range(1 + int(item.id[1:]) % 4)]
+    shown = circle(questions, seed=5)
+    assert Counter(o.image_paths for o in shown.values()) == Counter(q.image_paths for q in questions)
+    assert all(shown[q.id].image_paths != q.image_paths for q in questions)
     assert circle(items[:1], seed=0) == {}
 
 

@@ -6,9 +6,19 @@ import pytest
 from vilasr.infer_options import AskOptions, InferOptions, parse_options
 from vilasr.presets import PRESETS
 from vilasr.prompts import default_profile
+from vilasr.tasks import DataError
 
 SERVER = ["--base-url", "http://localhost:1/v1", "--model", "m"]
 FILES = [*SERVER, "--benchmarks", "vsi_bench", "maze", "--output", "out"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> None:
+    """A working directory with the files that are named."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "benchmark").mkdir()
+    for name in ("vsi_bench", "maze"):
+        (tmp_path / "benchmark" / f"{name}.json").write_text("[]")
 
 
 def options(*arguments: str) -> InferOptions:
@@ -76,13 +86,17 @@ def test_cost():
         (["--temperature", "3"], "--temperature must be from 0 to 2"),
         (["--top-p", "0"], "--top-p must be above 0"),
         (["--checkpoint", "x"], "--checkpoint or --base-url, one of the two"),
-        (["--max-cost", "1"], "--max-cost needs --price-prompt"),
+        (["--max-cost", "1"], "--max-cost needs --price-prompt or --price-sampled"),
         (["--max-cost", "-1", "--price-prompt", "1"], "--max-cost must be above 0"),
         (["--omit", "messages"], "the server: omit: unknown fields"),
         (["--base-url", "localhost:8000"], "the server: base_url must be like"),
         (["--extra-body", "[1]"], "argument --extra-body"),
-        (["--extra-body", "{"], "argument --extra-body"),
-        (["--image", "a.png", "--question", "Why?"], "leave out --benchmarks and --data"),
+        (["--extra-body", "{"], "argument --extra-body: invalid json_object value"),
+        (["--image", "a.png", "--question", "Why?"], "asks one question, once; leave out --benchmarks"),
+        (
+            ["--image", "a.png", "--question", "Why?", "--tools", "none", "--shard", "0/2"],
+            "--benchmarks, --shard, --tools",
+        ),
         (["--options", "a", "b"], "--options belong to --image"),
         (["--data", "x/maze.jsonl"], "of the same name"),
         (["--requests-per-minute", "nan"], "--requests-per-minute must be above 0"),
@@ -94,6 +108,11 @@ def test_bad_arguments(arguments, message, capsys):
         options(*arguments)
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_files_that_are_not_there():
+    with pytest.raises(DataError, match=r"benchmark/mazze\.json: no such file.*there is maze, vsi_bench"):
+        parse_options("", [*SERVER, "--benchmarks", "mazze", "--output", "out"])
 
 
 def test_a_preset_changes_nothing_but_the_size():

@@ -65,6 +65,22 @@ def test_a_damaged_line_is_named(tmp_path):
         ResultsWriter(tmp_path, CONFIG)
 
 
+def test_nothing_of_before_is_lost_by_starting_anew_twice(tmp_path):
+    for _ in range(3):
+        fill(tmp_path, count=2)
+        with ResultsWriter(tmp_path, CONFIG, overwrite=True) as writer:
+            assert not writer.done
+    names = sorted(path.name for path in tmp_path.glob("results.previous*"))
+    assert names == ["results.previous-2.jsonl", "results.previous-3.jsonl", "results.previous.jsonl"]
+    assert all(len((tmp_path / name).read_text().splitlines()) == 2 for name in names)
+
+
+def test_a_file_in_the_way_of_the_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="a file is in the way"):
+        ResultsWriter(tmp_path / "file" / "maze", CONFIG)
+
+
 def test_failed_items_stay_unless_asked(tmp_path):
     with ResultsWriter(tmp_path, CONFIG) as writer:
         writer.append(broken_row("bad", "", "maze", writer.config, "no image"))

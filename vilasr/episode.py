@@ -180,7 +180,8 @@ class Episode:
         for index in touched:
             new = [mark for mark in marks if mark.index == index]
             self._told[index] = live_marks(self._told.get(index, ()), new, self.scene.policy)
-        return self._feedback(step, [neutralise(told(index, self._told[index])) for index in touched])
+        lines = [told(index, self._from_pixels(self._told[index])) for index in touched]
+        return self._feedback(step, [neutralise(line) for line in lines])
 
     def _error(self, step: Step, error: ReplyError) -> Continue | Done:
         self._errors += 1
@@ -233,6 +234,20 @@ class Episode:
                 return mark  # resolve() names the error
             node = self.scene.nodes[mark.index - 1]
             points: list[Point] = [(x * node.width / 1000, y * node.height / 1000) for x, y in mark.points]
+            return with_points(mark, points[0], points[1])
+
+        return tuple(scale(mark) for mark in marks)
+
+    def _from_pixels(self, marks: tuple[Mark, ...]) -> tuple[Mark, ...]:
+        """The inverse of `_to_pixels`, in whole thousandths."""
+        if self.profile.coordinates == "pixels":
+            return marks
+
+        def scale(mark: Mark) -> Mark:
+            node = self.scene.nodes[mark.index - 1]
+            points: list[Point] = [
+                (round(1000 * x / node.width), round(1000 * y / node.height)) for x, y in mark.points
+            ]
             return with_points(mark, points[0], points[1])
 
         return tuple(scale(mark) for mark in marks)

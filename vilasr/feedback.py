@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -52,14 +53,21 @@ def told(index: int, marks: Sequence[Mark]) -> str:
 
 
 def circle(items: Sequence[Example | BrokenItem], seed: int) -> dict[str, Example]:
-    """Each item's other item for `shuffled`: the next one with another first image in a seeded order, so that every
-    run shows the same. Items of a file with one image only have none."""
+    """Each item's other item for `shuffled`: one with another first image, by a seeded order, so that every run shows
+    the same. Items stand in a circle, those of one image side by side, and each gets the one so many places on as the
+    most asked image has questions: every item is shown once, and every image as often as it has questions. Only where
+    one image has more than half of all questions some are shown more often; a file with one image has no others."""
     examples = [item for item in items if isinstance(item, Example)]
-    ordered = sorted(examples, key=lambda e: hashlib.sha256(f"{seed}:{e.id}".encode()).digest())
+
+    def key(text: str) -> bytes:
+        return hashlib.sha256(f"{seed}:{text}".encode()).digest()
+
+    ordered = sorted(examples, key=lambda e: (key(e.image_paths[0]), key(e.id)))
+    step = max(Counter(e.image_paths[0] for e in ordered).values(), default=0)
     others: dict[str, Example] = {}
     for position, example in enumerate(ordered):
-        for step in range(1, len(ordered)):
-            other = ordered[(position + step) % len(ordered)]
+        for further in range(len(ordered)):
+            other = ordered[(position + step + further) % len(ordered)]
             if other.image_paths[0] != example.image_paths[0]:
                 others[example.id] = other
                 break

@@ -18,8 +18,11 @@ from vilasr.presets import PRESETS, Preset
 from vilasr.prompts import Profile, load_profile
 from vilasr.runner import Progress
 from vilasr.selection import Selection, parse_shard
+from vilasr.tasks import DataError
 
-GREEDY = Sampling()
+# What makes no sense for one's own pictures
+_FILES_ONLY = ("benchmarks", "data", "limit", "ids", "shard", "samples", "tools", "feedback", "max_cost")
+_FILES_ONLY += ("overwrite", "retry_errors", "allow_errors", "data_root")
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,11 @@ class InferOptions:
 
     def cost(self, progress: Progress) -> float:
         """US dollars of a run so far."""
-        return (progress.prompt_tokens * self.prices[0] + progress.sampled_tokens * self.prices[1]) / 1e6
+        return self.price(progress.prompt_tokens, progress.sampled_tokens)
+
+    def price(self, prompt: float, sampled: float) -> float:
+        """US dollars of so many tokens."""
+        return (prompt * self.prices[0] + sampled * self.prices[1]) / 1e6
 
 
 def _parser(description: str | None) -> argparse.ArgumentParser:
@@ -150,14 +157,16 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
     server.add_argument("--timeout", type=float, default=300.0, help="seconds for one reply, its wait there included")
     server.add_argument("--limit-field", choices=("max_tokens", "max_completion_tokens"), default="max_tokens")
     server.add_argument("--omit", nargs="+", default=[], help="fields the model refuses, e.g. temperature top_p seed")
-    server.add_argument("--extra-body", type=_mapping, default={}, help="JSON that is sent along with each request")
+    server.add_argument("--extra-body", type=json_object, default={}, help="JSON that is sent along with each request")
     server.add_argument("--price-prompt", type=float, default=0.0, help="US dollars a million tokens")
     server.add_argument("--price-sampled", type=float, default=0.0, help="US dollars a million tokens")
-    server.add_argument("--max-cost", type=float, help="US dollars; no item is begun beyond")
+    server.add_argument(
+        "--max-cost", type=float, help="US dollars for all files, earlier starts included; no item is begun beyond"
+    )
     return parser
 
 
-def _mapping(text: str) -> dict[str, Any]:
+def json_object(text: str) -> dict[str, Any]:
     value = json.loads(text)
     if not isinstance(value, dict):
         raise ValueError("no JSON object")
@@ -165,8 +174,8 @@ def _mapping(text: str) -> dict[str, Any]:
 
 
 def parse_options(description: str | None, argv: list[str] | None = None) -> InferOptions | AskOptions:
-    """Exits with status 2 on bad arguments. Raises DataError, ProfileError for a checkpoint or profile, EngineDied for
-    a server that does not answer."""
+    """Exits with status 2 on bad arguments. Raises DataError, ProfileError for files, a checkpoint or a profile that
+    cannot be used, EngineDied for a server that does not answer."""
     parser = _parser(description)
     args = parser.parse_args(argv)
     _check(parser, args)
@@ -184,8 +193,13 @@ def parse_options(description: str | None, argv: list[str] | None = None) -> Inf
         images = tuple(args.image)
         profile = preset.apply(profile, "") if preset else profile
         return AskOptions(images, args.question, tuple(args.options), source, profile, sampling, output)
+    data = tuple([args.benchmark_dir / f"{name}.json" for name in args.benchmarks] + args.data)
+    for path in data:
+        if not path.is_file():
+            there = ", ".join(sorted(p.stem for p in path.parent.glob("*.json"))) or "nothing"
+            raise DataError(f"{path}: no such file of questions; in that folder there is {there}")
     return InferOptions(
-        data=tuple([args.benchmark_dir / f"{name}.json" for name in args.benchmarks] + args.data),
+        data=data,
         output=args.output,
         source=source,
         profile=profile,
@@ -257,7 +271,7 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     if (args.checkpoint is None) == (args.base_url is None):
         parser.error("name a model: --checkpoint or --base-url, one of the two")
     if args.max_cost is not None and not (args.price_prompt or args.price_sampled):
-        parser.error("--max-cost needs --price-prompt and --price-sampled")
+        parser.error("--max-cost needs --price-prompt or --price-sampled")
     if args.shard is not None:
         try:
             args.shard = parse_shard(args.shard)
@@ -266,8 +280,9 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     if args.image or args.question:
         if not (args.image and args.question):
             parser.error("one's own pictures: name --image and --question both")
-        if args.benchmarks or args.data:
-            parser.error("--image asks one question; leave out --benchmarks and --data")
+        if unfit := [name for name in _FILES_ONLY if getattr(args, name) != parser.get_default(name)]:
+            names = ", ".join(f"--{name.replace('_', '-')}" for name in unfit)
+            parser.error(f"--image asks one question, once; leave out {names}")
         return
     names = [*args.benchmarks, *(path.stem for path in args.data)]
     if not names:

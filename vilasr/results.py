@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,18 +156,22 @@ class ResultsWriter:
 
     `done` holds (id, digest, sample) of what is there, `failed` those of it that failed. Opening cuts off a
     half-written last line, and with `retry_errors` the rows of items that failed; with `overwrite` the old file is kept
-    beside the new one as `results.previous.jsonl`. Raises DataError if the file holds results of another configuration,
-    is damaged, or is being written by another process.
+    beside the new one as `results.previous.jsonl` (-2, -3, ...). Raises DataError if the file holds results of another
+    configuration, is damaged, or is being written by another process.
     """
 
     def __init__(
         self, folder: Path, config: Mapping[str, Any], retry_errors: bool = False, overwrite: bool = False
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as exc:
+            raise DataError(f"{folder}: cannot be a folder of results, a file is in the way ({exc})") from exc
         self.path = folder / "results.jsonl"
         self.config = config_hash(config)
         self.done: set[tuple[str, str, int]] = set()
         self.failed: set[tuple[str, str, int]] = set()
+        self.usage: Counter[str] = Counter()  # tokens of what is there
         import fcntl  # not on Windows, where results can still be read
 
         self._lock = (folder / ".lock").open("ab")
@@ -178,7 +183,7 @@ class ResultsWriter:
             except OSError as exc:  # some network file systems have no locks
                 log.warning("%s: cannot be locked (%s); see to it that no second run writes it", self.path, exc)
             if overwrite and self.path.exists():
-                previous = folder / "results.previous.jsonl"
+                previous = _unused(folder)
                 os.replace(self.path, previous)
                 log.info("earlier results are now %s", previous)
             if self.path.exists():
@@ -195,6 +200,7 @@ class ResultsWriter:
             if row["config"] != self.config:
                 raise DataError(f"{self.path}: {_difference(folder, row['config'], config)}")
             whole += len(line)
+            self.usage.update({name: n for name, n in (row.get("usage") or {}).items() if isinstance(n, int)})
             key = (row["id"], row["digest"], row.get("sample", 0))
             if row["stop_reason"] not in _FAILURES:
                 self.done.add(key)
@@ -248,6 +254,14 @@ class ResultsWriter:
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self._file.close()
         self._lock.close()
+
+
+def _unused(folder: Path) -> Path:
+    """Where earlier results go; never over those of before."""
+    path, number = folder / "results.previous.jsonl", 2
+    while path.exists():
+        path, number = folder / f"results.previous-{number}.jsonl", number + 1
+    return path
 
 
 def _difference(folder: Path, found: str, config: Mapping[str, Any]) -> str:

@@ -108,7 +108,7 @@ async def _run_item(item: Example | BrokenItem, sample: int, run: Run, config: s
     if isinstance(item, BrokenItem):
         progress.failed += 1
         log.error("%s", item.error)
-        return broken_row(item.id, item.digest(), run.data_file.stem, config, item.error, sample)
+        return broken_row(item.id, item.digest(), run.data_file.stem, config, item.error, sample, item.task)
     try:
         episode, files = await asyncio.to_thread(_prepare, item, run)
     except DataError as exc:

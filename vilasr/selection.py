@@ -63,7 +63,9 @@ def _ids(given: Iterable[str]) -> set[str]:
             ids.add(one)
             continue
         try:
-            ids.update(line.strip() for line in Path(one[1:]).read_text(encoding="utf-8").splitlines() if line.strip())
+            ids.update(
+                line.strip() for line in Path(one[1:]).read_text(encoding="utf-8-sig").splitlines() if line.strip()
+            )
         except (OSError, UnicodeDecodeError) as exc:
             raise DataError(f"--ids {one}: cannot be read ({exc})") from exc
     return ids

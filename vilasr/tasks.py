@@ -67,6 +67,7 @@ class BrokenItem:
 
     id: str
     error: str
+    task: str = ""  # where the rest of the item tells it
 
     def digest(self) -> str:
         return ""  # nothing of it could be read
@@ -114,9 +115,11 @@ def read_examples(path: Path, source: str | None = None) -> list[Example | Broke
         try:
             item: Example | BrokenItem = parse_example(record, fallback, source)
         except DataError as exc:
-            item = BrokenItem(fallback, f"{path}: item {number}: {exc}")
+            task = record.get("original_question_type") if isinstance(record, dict) else None
+            item = BrokenItem(fallback, f"{path}: item {number}: {exc}", task if isinstance(task, str) else "")
         if item.id in seen:
-            item = BrokenItem(f"{fallback}-duplicate", f"{path}: item {number}: id: {item.id!r} is used twice")
+            error = f"{path}: item {number}: id: {item.id!r} is used twice"
+            item = BrokenItem(f"{fallback}-duplicate", error, item.task)
         seen.add(item.id)
         items.append(item)
     return items

@@ -90,6 +90,9 @@ def test_the_cost_limit_ends_a_run_that_goes_on_later(infer, tmp_path):
     assert "--max-cost is reached" in first.stderr
     begun = len(rows(tmp_path / "out" / "maze"))
     assert 0 < begun < 12
+    again = infer(*WARM, "--limit", 12, *limit)
+    assert (again.returncode, len(rows(tmp_path / "out" / "maze"))) == (3, begun), "what was spent before counts"
+    assert "US dollars of earlier starts" in again.stderr
     assert infer(*WARM, "--limit", 12).returncode == 0
     assert len(episodes(rows(tmp_path / "out" / "maze"))) == 12
 

@@ -50,7 +50,7 @@ def test_a_comparison_pairs_items():
     overall = comparison.rows[0]
     assert (overall.first, overall.second) == (pytest.approx(1 / 3), 1.0)
     assert overall.difference == pytest.approx(2 / 3)
-    assert "2 better, 0 worse, 1 the same" in comparison_table(comparison)
+    assert "2 better, 0 worse, 1 the same" in comparison_table(comparison, "a", "b")
 
 
 def test_pairing_sees_what_unpaired_intervals_hide():
@@ -82,3 +82,21 @@ def test_equal_runs_and_strangers():
     assert all(row.p_value == 1.0 and row.difference == 0.0 and not math.isnan(row.low) for row in rows)
     with pytest.raises(ValueError, match="no item in common"):
         compare(run({"a": 1.0}), run({"b": 1.0}), find_benchmark("maze"), "corrected")
+
+
+def test_each_rule_is_compared_by_its_own_means():
+    """The published code pools the levels of a direction: 3 easy right and 2 others wrong are 60 %."""
+    items = [("e1", "easy", 1.0), ("e2", "easy", 1.0), ("e3", "easy", 1.0), ("m", "medium", 0.0), ("h", "hard", 0.0)]
+    scored = [
+        Scored((name, ""), 0, f"object_rel_direction_{level}", dict.fromkeys(("corrected", "published"), value))
+        for name, level, value in items
+    ]
+    benchmark = find_benchmark("vsi_bench")
+    assert compare(scored, scored, benchmark, "published").rows[0].first == pytest.approx(0.6)
+    assert compare(scored, scored, benchmark, "corrected").rows[0].first == pytest.approx(1 / 3)
+
+
+def test_items_of_no_known_task_are_compared_apart():
+    scored = run({"a": 0.0, "b": 1.0}, task="cooking")
+    [row] = compare(scored, scored, find_benchmark("vsi_bench"), "corrected").rows
+    assert (row.name, row.count) == ("(cooking, in no mean)", 2)

@@ -40,8 +40,12 @@ class Source:
         return inspect_checkpoint(self.checkpoint)
 
     def profile(self) -> Profile:
-        """The checkpoint's own profile; the default one for a server."""
-        return default_profile() if self.checkpoint is None else profile_for_checkpoint(self.checkpoint)
+        """The checkpoint's own profile; the default one for a server, and a line that says so. Raises DataError if the
+        checkpoint is not whole."""
+        if self.checkpoint is None:
+            log.warning("a server brings no profile: using the default one; name another with --profile")
+            return default_profile()
+        return profile_for_checkpoint(self.inspected.path)
 
     def settings(self) -> dict[str, Any]:
         """What of it changes results. A checkpoint counts by its content, wherever it lies; a server by its model's

@@ -10,7 +10,7 @@ import numpy as np
 
 from vilasr.scoring.benchmark import Benchmark
 from vilasr.scoring.intervals import SEED, Strata, Values
-from vilasr.scoring.items import Scored
+from vilasr.scoring.items import Scored, measures_of
 
 FLIPS = 20_000
 _SAME = 1e-9
@@ -65,7 +65,7 @@ def compare(first: Sequence[Scored], second: Sequence[Scored], benchmark: Benchm
     strata = Strata(differences)
     counts = {name: len(v) for name, v in differences.items()}
     rows = []
-    for measure in benchmark.measures(tasks):
+    for measure in measures_of(benchmark, [one for one in (*second, *first) if one.item in b and one.item in a], rule):
         weights = measure.weights(counts)
         if not weights:
             continue

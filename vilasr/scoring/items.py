@@ -1,4 +1,4 @@
-"""From one result to its scores, by every rule there is for it."""
+"""From one result to its scores, by every rule there is for it, and from many to what a benchmark reports."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from vilasr.results import Result
 from vilasr.scoring.answers import corrected_accuracy, is_readable
-from vilasr.scoring.benchmark import Benchmark
+from vilasr.scoring.benchmark import CORRECTED, OFFICIAL, Benchmark
 from vilasr.scoring.intervals import Values, by_item
+from vilasr.scoring.measures import Measure
 from vilasr.traces import StopReason
 
-CORRECTED, OFFICIAL = "corrected", "official"
-NOT_READ = "(not read)"  # the task of an item of which nothing could be read
+NOT_READ = "not read"  # the task of an item of which nothing could be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,10 @@ def score(result: Result, benchmark: Benchmark) -> Scored:
     item, example, trace = (result.id, result.digest), result.example, result.trace
     if example is None or trace is None:
         return Scored(item, result.sample, result.task or NOT_READ, scores, problem=result.detail or "not run")
-    problem = None
     if trace.stop_reason is StopReason.ENGINE_ERROR:
-        problem = trace.detail or "engine error"
+        detail = f"item {result.id}: {trace.detail or 'engine error'}"
+        return Scored(item, result.sample, example.task, scores, None, example.answer, detail)
+    problem = None
     try:
         if benchmark.tasks and example.task not in benchmark.tasks:
             raise ValueError(
@@ -47,7 +48,7 @@ def score(result: Result, benchmark: Benchmark) -> Scored:
                 f"its tasks are {', '.join(benchmark.tasks)}"
             )
         scores[CORRECTED] = corrected_accuracy(example, trace.answer)
-        if benchmark.official is not None:
+        if benchmark.official is not None and trace.steps:  # what was never said is no empty answer
             scores[OFFICIAL] = benchmark.official(example, trace.last_reply if trace.answer is None else trace.answer)
     except ValueError as exc:
         problem = str(exc)
@@ -55,6 +56,15 @@ def score(result: Result, benchmark: Benchmark) -> Scored:
     return Scored(
         item, result.sample, example.task, scores, trace.answer, example.answer, problem, unreadable and not problem
     )
+
+
+def measures_of(benchmark: Benchmark, scored: Sequence[Scored], rule: str) -> list[Measure]:
+    """What the benchmark reports by that rule, and below it each task that counts in no mean of it: items of which no
+    task is known, or one that the benchmark has not. They are wrong, but no official number has a place for them."""
+    tasks = sorted({one.task for one in scored})
+    measures = benchmark.measures(tasks, rule)
+    covered = set().union(*(measure.covers for measure in benchmark.measures(tasks, CORRECTED)))
+    return [*measures, *(Measure(f"({name}, in no mean)", (name,)) for name in tasks if name not in covered)]
 
 
 def values_by_task(scored: Sequence[Scored], rule: str) -> dict[str, Values]:

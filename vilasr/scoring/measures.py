@@ -33,6 +33,11 @@ class Measure:
                 merged[task] = merged.get(task, 0.0) + weight / len(found)
         return merged
 
+    @property
+    def covers(self) -> set[str]:
+        """Every task that counts in it."""
+        return set(self.tasks).union(*(part.covers for part in self.parts))
+
 
 def task(name: str) -> Measure:
     """The mean over one task's items."""

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vilasr.published import PublishedResult, find_published, read_published
-from vilasr.results import Result, read_lines, read_results
+from vilasr.results import Result, read_results
+from vilasr.scoring.benchmark import PUBLISHED
 from vilasr.tasks import DataError
 
 log = logging.getLogger(__name__)
 
-PUBLISHED = "published"  # the rule of the published project's own evaluate.py
 _SHOWN = 20
 
 
@@ -53,6 +55,7 @@ def read_all(folder: Path, benchmark: str, expected: Sequence[tuple[str, str]] |
     except OSError as exc:
         raise DataError(f"{path}: cannot be read ({exc})") from exc
     finally:
+        gc.freeze()
         if collecting:
             gc.enable()
     if not results:
@@ -62,7 +65,10 @@ def read_all(folder: Path, benchmark: str, expected: Sequence[tuple[str, str]] |
 
 def _hint(folder: Path) -> str:
     shards = sorted(folder.glob("shard-*-of-*"))
-    return f", or tools/merge_results.py to join the {len(shards)} shards there" if shards else ""
+    if shards:
+        return f", or tools/merge_results.py to join the {len(shards)} shards there"
+    others = sorted(path.parent.name for path in folder.parent.glob("*/results.jsonl"))
+    return f" (there are results of {', '.join(others)})" if others else ""
 
 
 def _rows(
@@ -71,17 +77,21 @@ def _rows(
     if not path.exists() and not any(folder.glob("[0-9]*_[0-9]*")):
         raise FileNotFoundError(path)
     files = find_published(folder)
-    if files and _is_published(files[0]):
+    if files and _are_published(files):
         yield from _published(files, benchmark, expected)
     else:
         yield from read_results(path)
 
 
-def _is_published(path: Path) -> bool:
+def _are_published(paths: Sequence[Path]) -> bool:
     """Whether the first readable line is of the published project's layout."""
-    for _, row in read_lines(path):
-        if isinstance(row, dict):
-            return "model_output" in row and "config" not in row
+    for path in paths:
+        with path.open("rb") as file:
+            for line in file:
+                with contextlib.suppress(ValueError, RecursionError):
+                    row = json.loads(line)
+                    if isinstance(row, dict):
+                        return "model_output" in row and "config" not in row
     return False
 
 

@@ -7,18 +7,21 @@
   scored by MRA; a truth of 0 takes the absolute error.
 - view changes (`compute_vci_metric`): MRA on five signed axes with its arguments swapped: the error is divided by what
   the model said. A pair that cannot be read makes the item 0; a name after a space is not recognised.
-`corrected` does none of this. VLMEvalKit puts the arguments right, the published ViLaSR code too but with another
-treatment of 0, so three numbers called SPAR-Bench are in circulation.
+- levels (`sparbench_aggregate_results`): means of task means, but Middle lacks the view changes, whose key it cuts
+  wrongly; they do count in the overall number.
+`corrected` does none of this. The published ViLaSR code pools the items of each level. VLMEvalKit puts the arguments
+of MRA right, the published ViLaSR code too but with another treatment of 0, so three numbers called SPAR-Bench are in
+circulation.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from vilasr.scoring.answers import true_letter, true_number
-from vilasr.scoring.benchmark import Benchmark
+from vilasr.scoring.benchmark import OFFICIAL, PUBLISHED, Benchmark
 from vilasr.scoring.measures import Measure, macro, pooled, task
 from vilasr.scoring.metrics import share_within
 from vilasr.scoring.vci import AXES
@@ -86,21 +89,13 @@ def _pairs(text: str) -> dict[str, float]:
     return pairs
 
 
-def measures(tasks: Sequence[str]) -> list[Measure]:
-    return _measures(tasks, macro)
-
-
-def published_measures(tasks: Sequence[str]) -> list[Measure]:
-    """The published ViLaSR code pools the items of each level; its overall number is the same mean of tasks."""
-    return _measures(tasks, pooled)
-
-
-def _measures(tasks: Sequence[str], level: Callable[[str, Sequence[str]], Measure]) -> list[Measure]:
-    groups = (("Low", LOW), ("Middle", MIDDLE), ("High", HIGH))
+def measures(tasks: Sequence[str], rule: str) -> list[Measure]:
+    level = pooled if rule == PUBLISHED else macro
+    middle = MIDDLE[1:] if rule == OFFICIAL else MIDDLE
     return [
-        macro("overall", [name for _, names in groups for name in names]),
-        *(level(name, names) for name, names in groups),
-        *(task(name) for _, names in groups for name in names if name in tasks),
+        macro("overall", [*LOW, *MIDDLE, *HIGH]),
+        *(level(name, names) for name, names in (("Low", LOW), ("Middle", middle), ("High", HIGH))),
+        *(task(name) for name in (*LOW, *MIDDLE, *HIGH) if name in tasks),
     ]
 
 
@@ -110,6 +105,5 @@ SPAR_BENCH = Benchmark(
     official=official,
     measures=measures,
     tasks=(*LOW, *MIDDLE, *HIGH),
-    published_measures=published_measures,
 )
 SPAR_BENCH_TINY = replace(SPAR_BENCH, name="spar_bench_tiny", items=1000)

@@ -12,14 +12,17 @@ from vilasr.reflect import reflection
 from vilasr.results import Result
 from vilasr.reward import reward_of
 from vilasr.scoring import Benchmark, Group
+from vilasr.scoring.benchmark import CORRECTED
 from vilasr.scoring.intervals import share
-from vilasr.scoring.items import CORRECTED, Scored, best_by_task, score, values_by_task
+from vilasr.scoring.items import Scored, best_by_task, measures_of, score, values_by_task
 from vilasr.scoring.measures import estimate
-from vilasr.scoring.reading import PUBLISHED, ReadResults
+from vilasr.scoring.reading import ReadResults
+from vilasr.tasks import DataError
 
 log = logging.getLogger(__name__)
 
 _SHOWN = 20  # errors of items that are logged one by one
+_NAMED = 5  # ids in a list of problems
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Problems:
     unreadable: int = 0  # lines that are no result
     unparsed: int = 0  # answers that name no option, no number, no move; they count as wrong
     configurations: int = 1  # different settings in one file
+    ids: dict[str, list[str]] = field(default_factory=dict)  # the first of each kind
 
     def any(self, unparsed_allowed: int = 0) -> bool:
         counts = (self.missing, self.unknown, self.duplicates, self.failed, self.unreadable)
@@ -74,34 +78,48 @@ def summarise(
 ) -> tuple[Summary, list[Scored]]:
     """Score results. `expected` are the (id, digest) of all the benchmark's items; rows of other items are counted as
     unknown and not scored. Without them nothing is known to be missing or unknown. An item that failed, or whose own
-    answer cannot be read, counts as wrong."""
-    results = read.results
+    answer cannot be read, scores 0. Raises DataError if no row is of an item expected."""
+    results, unknown = read.results, []
     if expected is not None:
         wanted = set(expected)
-        results = [r for r in results if (r.id, r.digest) in wanted]
+        results = [r for r in read.results if (r.id, r.digest) in wanted]
+        unknown = [r.id for r in read.results if (r.id, r.digest) not in wanted]
+        if not results:
+            raise DataError(
+                f"{read.path}: none of its {len(unknown)} items, such as {unknown[0]!r}, is in the benchmark's file in "
+                "the same wording; name the file that was run by --benchmark-dir"
+            )
     scored = [score(result, benchmark) for result in results]
     failed = [one for one in scored if one.problem is not None]
     for one in failed[:_SHOWN]:
-        log.error("%s: %s; it counts as wrong", read.path, one.problem)
+        log.error("%s: %s; it scores 0", read.path, one.problem)
     if len(failed) > _SHOWN:
         log.error("%s: %d more items failed", read.path, len(failed) - _SHOWN)
     samples = 1 + max((one.sample for one in scored), default=0)
-    items = len({one.item for one in scored})
-    pairs = samples * (items if expected is None else len(set(expected)))
+    found = {(*one.item, one.sample) for one in scored}
+    items = list(dict.fromkeys(one.item for one in scored))
+    missing = [i for i in expected or items for sample in range(samples) if (*i, sample) not in found]
+    named = {
+        "missing": [item_id for item_id, _ in missing],
+        "unknown": unknown,
+        "failed": [one.item[0] for one in failed],
+        "unparsed": [one.item[0] for one in scored if one.unreadable],
+    }
     problems = Problems(
-        missing=pairs - len(scored) if expected is not None or samples > 1 else 0,
-        unknown=len(read.results) - len(results),
+        missing=len(missing),
+        unknown=len(unknown),
         duplicates=read.duplicates,
         failed=len(failed),
         unreadable=read.unreadable,
         unparsed=sum(one.unreadable for one in scored),
         configurations=max(1, len({r.config for r in results})),
+        ids={kind: list(dict.fromkeys(ids))[:_NAMED] for kind, ids in named.items() if ids},
     )
     endings = Counter(str(r.trace.stop_reason) if r.trace else "input_error" for r in results)
     steps = [step for r in results if r.trace for step in r.trace.steps]
     summary = Summary(
         benchmark=benchmark.name,
-        items=items,
+        items=len(items),
         samples=samples,
         scores=_groups(benchmark, scored, samples),
         reward=_reward(results, scored),
@@ -110,7 +128,7 @@ def summarise(
         errors=dict(Counter(step.error for step in steps if step.error).most_common()),
         usage=_usage(results),
         problems=problems,
-        notes=_notes(benchmark, items, {one.task for one in scored}),
+        notes=_notes(benchmark, len(items), {one.task for one in scored}),
     )
     return summary, scored
 
@@ -118,15 +136,12 @@ def summarise(
 def _groups(benchmark: Benchmark, scored: Sequence[Scored], samples: int) -> dict[str, list[Group]]:
     if not scored:
         return {CORRECTED: [share("overall", [], [])]}
-    tasks = sorted({one.task for one in scored})
-    measures = benchmark.measures(tasks)
-    published = benchmark.published_measures(tasks) if benchmark.published_measures else measures
     groups = {
-        rule: estimate(published if rule == PUBLISHED else measures, values_by_task(scored, rule))
-        for rule in scored[0].scores
+        rule: estimate(measures_of(benchmark, scored, rule), values_by_task(scored, rule)) for rule in scored[0].scores
     }
     if samples > 1:
-        groups[f"{CORRECTED}, best of {samples}"] = estimate(measures, best_by_task(scored, CORRECTED))
+        best = best_by_task(scored, CORRECTED)
+        groups[f"{CORRECTED}, best of {samples}"] = estimate(measures_of(benchmark, scored, CORRECTED), best)
     return groups
 
 

@@ -25,9 +25,9 @@ def summary_table(summary: Summary) -> str:
     columns = {rule: {g.name: g for g in groups} for rule, groups in summary.scores.items()}
     lines += [f" {'score':<{width + 1}} {'items':>6}" + "".join(f"   {rule:<22}" for rule in columns)]
     for name in names:
-        groups = [column[name] for column in columns.values()]
-        cells = "".join(f"   {100 * g.mean:>5.1f} {_interval(g):<16}" for g in groups)
-        lines += [f"  {name:<{width}} {groups[0].count:>6}{cells}"]
+        groups = [column.get(name) for column in columns.values()]
+        cells = "".join(f"   {100 * g.mean:>5.1f} {_interval(g):<16}" if g else f"   {'-':>5}{'':17}" for g in groups)
+        lines += [f"  {name:<{width}} {max(g.count for g in groups if g):>6}{cells}"]
     lines += [f" {'drawing':<{width + 1}} {'items':>6}   {'share':<22}"]
     lines += [f"  {g.name:<{width}} {g.count:>6}   {100 * g.mean:>5.1f} {_interval(g)}" for g in drawing.shares]
     lines += [
@@ -37,20 +37,28 @@ def summary_table(summary: Summary) -> str:
     lines += [" endings: " + ", ".join(f"{name} {count}" for name, count in sorted(summary.stop_reasons.items()))]
     if summary.errors:
         lines += [" unusable steps: " + ", ".join(f"{name} {count}" for name, count in summary.errors.items())]
-    p = summary.problems
-    if p.any():
-        lines += [
-            f" PROBLEMS: {p.missing} missing, {p.unknown} unknown, {p.duplicates} duplicate, {p.failed} failed, "
-            f"{p.unreadable} unreadable, {p.unparsed} unparsed answer(s), {p.configurations} configuration(s)"
-        ]
+    lines += problem_lines(summary)
     lines += [f" note: {note}" for note in summary.notes]
     return "\n".join(_trimmed(lines))
 
 
-def comparison_table(comparison: Comparison) -> str:
-    """Second minus first in points with 95 % intervals and p values."""
+def problem_lines(summary: Summary) -> list[str]:
+    """What keeps the scores from being the benchmark's, with the first ids of each kind; empty without problems."""
+    p = summary.problems
+    if not p.any():
+        return []
+    counts = (
+        f" PROBLEMS: {p.missing} missing, {p.unknown} unknown, {p.duplicates} duplicate, {p.failed} failed, "
+        f"{p.unreadable} unreadable, {p.unparsed} unparsed answer(s), {p.configurations} configuration(s)"
+    )
+    return [counts, *(f"   {kind}: {', '.join(ids)}" for kind, ids in p.ids.items())]
+
+
+def comparison_table(comparison: Comparison, first: str, second: str) -> str:
+    """Second minus first in points with 95 % intervals and p values; `first` and `second` name the runs."""
     width = max(len(row.name) for row in comparison.rows)
     lines = [f"{comparison.benchmark} ({comparison.rule}): {comparison.items} items in both"]
+    lines += [f" first: {first}", f" second: {second}"]
     lines += [f" {'score':<{width + 1}} {'items':>6} {'first':>6} {'second':>6}   difference             p"]
     for row in comparison.rows:
         interval = f"[{100 * row.low:+.1f}, {100 * row.high:+.1f}]"

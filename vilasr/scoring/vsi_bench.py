@@ -3,7 +3,8 @@
 `official` follows vision-x-nyu/thinking-in-space, lmms_eval/tasks/vsibench/utils.py: the reply up to its first space,
 without dots at its end, is compared with the letter in either case (`fuzzy_matching`, `exact_match`) or read by float()
 and scored by MRA (`mean_relative_accuracy`). A relative direction is the mean of its easy, medium and hard means, and
-the overall number the mean of the eight types (`vsibench_aggregate_results`). Ports differ: lmms-eval's current task
+the overall number the mean of the eight types (`vsibench_aggregate_results`); the published ViLaSR code pools the items
+of the three levels. Ports differ: lmms-eval's current task
 reads the first number anywhere in the reply, words included; VLMEvalKit has matchers of its own.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vilasr.scoring.answers import true_letter, true_number
-from vilasr.scoring.benchmark import Benchmark
+from vilasr.scoring.benchmark import PUBLISHED, Benchmark
 from vilasr.scoring.measures import Measure, macro, pooled, task
 from vilasr.scoring.metrics import share_within
 from vilasr.tasks import Example
@@ -41,17 +42,10 @@ def official(example: Example, text: str) -> float:
     return share_within(abs(number - truth) / truth) if truth else 0.0
 
 
-def measures(tasks: Sequence[str]) -> list[Measure]:
+def measures(tasks: Sequence[str], rule: str) -> list[Measure]:
     # Some copies of the data leave out the level of a direction; those items are then one part of the type.
-    return _measures(tasks, macro(DIRECTION, [*DIRECTIONS, DIRECTION]))
-
-
-def published_measures(tasks: Sequence[str]) -> list[Measure]:
-    """The published ViLaSR code pools the items of the three levels."""
-    return _measures(tasks, pooled(DIRECTION, [*DIRECTIONS, DIRECTION]))
-
-
-def _measures(tasks: Sequence[str], direction: Measure) -> list[Measure]:
+    levels = (*DIRECTIONS, DIRECTION)
+    direction = pooled(DIRECTION, levels) if rule == PUBLISHED else macro(DIRECTION, levels)
     types = [*map(task, NUMBERS), task("object_rel_distance"), direction, *map(task, CHOICES[-2:])]
     return [macro("overall", types), *types, *(task(name) for name in DIRECTIONS if name in tasks)]
 
@@ -62,5 +56,4 @@ VSI_BENCH = Benchmark(
     official=official,
     measures=measures,
     tasks=(*NUMBERS, *CHOICES, DIRECTION),
-    published_measures=published_measures,
 )
