@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from vilasr.engines.base import Sampling
 from vilasr.engines.server_options import ServerOptions
 from vilasr.engines.start import Source
@@ -79,7 +81,7 @@ class InferOptions:
             changed["feedback"] = self.feedback
         return {
             **self.source.settings(),
-            "profile": self.profile.source,
+            "profile": yaml.safe_load(self.profile.source),  # its comments change nothing
             "temperature": self.sampling.temperature,
             "top_p": self.sampling.top_p,
             "seed": self.sampling.seed,

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
-import os
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -24,25 +22,14 @@ from vilasr.checkpoints import Checkpoint, inspect_checkpoint
 from vilasr.engines.base import EngineDied, Sampling, Session, Stopped
 from vilasr.engines.chat import ChatTokens
 from vilasr.engines.listening import Teller, TokenText
+from vilasr.engines.vllm_start import VllmOptions, engine_arguments, prepare_environment
 from vilasr.images import SizeRule
 from vilasr.messages import FinishReason, Message, Reply
 from vilasr.traces import StopReason
 
+__all__ = ["Seen", "VllmEngine", "VllmOptions"]
+
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class VllmOptions:
-    """`max_model_len` counts all tokens of an episode, images expanded; None is the model's own context, at most 32768.
-    `max_images` bounds one conversation."""
-
-    max_model_len: int | None = None
-    max_images: int = 42
-    max_num_seqs: int = 64
-    tensor_parallel_size: int = 1
-    gpu_memory_utilization: float = 0.9
-    enforce_eager: bool = False
-    logprobs: bool = False
 
 
 @dataclass
@@ -275,36 +262,14 @@ class VllmEngine:
                 return requests
 
     def _start(self) -> Any:
-        # Threads that spin while they wait slow a CPU shared with anything else by tens; read when torch is loaded.
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-        on_cpu = not _cuda()
-        for name, value in _environment(on_cpu, self._found.kv_bytes * self.context).items():
-            os.environ.setdefault(name, value)
+        on_cpu = prepare_environment(self._found.kv_bytes * self.context)
         from transformers import AutoTokenizer
         from vllm.engine.arg_utils import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
 
         self.chat = ChatTokens(AutoTokenizer.from_pretrained(self._checkpoint))
-        options = self.options
-        arguments: dict[str, Any] = {
-            "model": self._checkpoint,
-            "max_model_len": self.context,
-            "max_num_seqs": options.max_num_seqs,
-            "limit_mm_per_prompt": {"image": options.max_images, "video": 0},
-            "mm_processor_kwargs": {"min_pixels": self._rule.min_pixels, "max_pixels": self._rule.max_pixels},
-            "generation_config": "vllm",  # sampling is ours to say, not the checkpoint's
-            "enforce_eager": options.enforce_eager or on_cpu,
-            "tensor_parallel_size": options.tensor_parallel_size,
-            "gpu_memory_utilization": options.gpu_memory_utilization,
-            "seed": self.sampling.seed,
-            "disable_log_stats": True,
-        }
-        if on_cpu:
-            arguments |= {"distributed_executor_backend": "uni", "skip_mm_profiling": True}
-            # A prompt prefilled in pieces and sampled with a seed fails on a CPU (vLLM 0.24 rewinds the generator by
-            # an offset that only CUDA generators have), so prompts are prefilled whole.
-            arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(self.context, 8192)}
-        return LLMEngine.from_engine_args(EngineArgs(**arguments))
+        arguments = engine_arguments(self.options, self._rule, self.context, on_cpu)
+        return LLMEngine.from_engine_args(EngineArgs(model=self._checkpoint, seed=self.sampling.seed, **arguments))
 
 
 def _settle(request: _Request, result: Any) -> None:
@@ -326,24 +291,3 @@ def _tell(request: _Request, ids: list[int]) -> None:
     if request.hear is not None:
         with contextlib.suppress(RuntimeError):  # as above
             request.loop.call_soon_threadsafe(request.hear, ids)
-
-
-def _cuda() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
-
-
-def _environment(on_cpu: bool, episode_bytes: int) -> dict[str, str]:
-    """Start-up settings; on a CPU they bring vLLM's start from minutes to seconds, and reserve a key-value cache for
-    two episodes of full length (`episode_bytes` each), at least 1 GiB."""
-    settings = {
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_LOGGING_LEVEL": "ERROR",  # its warnings on a CPU come by the thousand; set it to see more
-        "VLLM_NO_USAGE_STATS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    if on_cpu:
-        cache = max(1, math.ceil(2 * episode_bytes / 2**30))
-        settings |= {"TORCHDYNAMO_DISABLE": "1", "VLLM_CPU_KVCACHE_SPACE": str(cache)}
-    return settings

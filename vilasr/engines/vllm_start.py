@@ -1,0 +1,73 @@
+"""How vLLM is started inside this process, on CPU and CUDA alike."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from vilasr.images import SizeRule
+
+
+@dataclass(frozen=True, slots=True)
+class VllmOptions:
+    """`max_model_len` counts all tokens of an episode, images expanded; None is the model's own context, at most 32768.
+    `max_images` bounds one conversation."""
+
+    max_model_len: int | None = None
+    max_images: int = 42
+    max_num_seqs: int = 64
+    tensor_parallel_size: int = 1
+    gpu_memory_utilization: float = 0.9
+    enforce_eager: bool = False
+    logprobs: bool = False
+
+
+def prepare_environment(episode_bytes: int) -> bool:
+    """Set, before vLLM is imported, what it reads from the environment; what is set already stays. Returns whether it
+    will run on a CPU. `episode_bytes` is the key-value cache of one episode of full length."""
+    # Threads that spin while they wait slow a CPU shared with anything else by tens; read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    import torch
+
+    on_cpu = not torch.cuda.is_available()
+    for name, value in _environment(on_cpu, episode_bytes).items():
+        os.environ.setdefault(name, value)
+    return on_cpu
+
+
+def engine_arguments(options: VllmOptions, rule: SizeRule, context: int, on_cpu: bool) -> dict[str, Any]:
+    """vLLM's EngineArgs but for model and seed. `context` in tokens."""
+    arguments: dict[str, Any] = {
+        "max_model_len": context,
+        "max_num_seqs": options.max_num_seqs,
+        "limit_mm_per_prompt": {"image": options.max_images, "video": 0},
+        "mm_processor_kwargs": {"min_pixels": rule.min_pixels, "max_pixels": rule.max_pixels},
+        "generation_config": "vllm",  # sampling is ours to say, not the checkpoint's
+        "enforce_eager": options.enforce_eager or on_cpu,
+        "tensor_parallel_size": options.tensor_parallel_size,
+        "gpu_memory_utilization": options.gpu_memory_utilization,
+        "disable_log_stats": True,
+    }
+    if on_cpu:
+        arguments |= {"distributed_executor_backend": "uni", "skip_mm_profiling": True}
+        # A prompt prefilled in pieces and sampled with a seed fails on a CPU (vLLM 0.24 rewinds the generator by
+        # an offset that only CUDA generators have), so prompts are prefilled whole.
+        arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(context, 8192)}
+    return arguments
+
+
+def _environment(on_cpu: bool, episode_bytes: int) -> dict[str, str]:
+    """Start-up settings; on a CPU they bring vLLM's start from minutes to seconds, and reserve a key-value cache for
+    two episodes of full length (`episode_bytes` each), at least 1 GiB."""
+    settings = {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_LOGGING_LEVEL": "ERROR",  # its warnings on a CPU come by the thousand; set it to see more
+        "VLLM_NO_USAGE_STATS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    if on_cpu:
+        cache = max(1, math.ceil(2 * episode_bytes / 2**30))
+        settings |= {"TORCHDYNAMO_DISABLE": "1", "VLLM_CPU_KVCACHE_SPACE": str(cache)}
+    return settings
