@@ -183,33 +183,48 @@ def parse_example(record: object, fallback_id: str, source: str = "") -> Example
     )
 
 
-_OPTION_START = re.compile(r"(?:^|[\s(,;:])\(?([A-H])\)?[.):]\s*", re.MULTILINE)
-_LETTERS_NAMED = re.compile(r"\b(?:options?|choices?)\s+((?:[A-H](?:,|\s|or|and|\.)+)+)")
+_OPTION_START = re.compile(
+    r"(?:^|[\s(（,;:，；：])[(（]?([A-H])[)）]?(?:[.):：．）]|、(?!\s*[A-H]\b))\s*", re.MULTILINE
+)
+_SMALL_OPTION_START = re.compile(r"(?:^|\n)[ \t]*[(（]?([a-h])[.):：、．）]\s*")
+_OPTIONS_FOLLOW = re.compile(r"\b(?:options|choices)\s*[:：]|选项\s*[:：]", re.IGNORECASE)
+_LETTERS_NAMED = re.compile(r"\b(?:options?|choices?)\s+((?:[A-H](?:(?:,|\s|or|and|\.)+|$))+)")
 _ANSWER_TAGS = re.compile(r"\s*<answer>\s*(.*?)\s*</answer>\s*", re.DOTALL)
 
 
 def letters_in_question(question: str) -> tuple[str, ...]:
     """Options that stand in the question itself, as SPAR-Bench and MMSI-Bench write them ("A. left\nB. right",
     "Options: A: left, B: right"), each with its letter; the bare letters where only those are named ("one of options
-    A, B, C or D"); empty without any. Of several runs of letters the one with most letters at line starts is taken."""
-    starts = list(_OPTION_START.finditer(question))
-    runs = []
-    for number, first in enumerate(starts):
-        if first[1] == "A":
-            run = [first]
-            for match in starts[number + 1 :]:
-                if ord(match[1]) == ord(run[-1][1]) + 1:
-                    run.append(match)
-            runs.append(run)
-    if runs:
-        run = max(runs, key=lambda run: (sum(m.start() == 0 or m[0][0] == "\n" for m in run), len(run)))
-        ends = [match.start() for match in run[1:]] + [len(question)]
-        bodies = [question[m.end() : end].strip(" \n\t,;") for m, end in zip(run, ends, strict=True)]
-        bodies[-1] = bodies[-1].split("\n")[0].strip(" ,;")  # what follows the last option is no part of it
-        if len(run) > 1:
-            return tuple(f"{m[1]}. {body}" for m, body in zip(run, bodies, strict=True))
+    A, B, C or D"); empty without any. They are looked for behind the last "Options:" or "Choices:", else anywhere.
+    Of several runs of letters the one with most letters at line starts is taken; small letters count only there."""
+    for heading in list(_OPTIONS_FOLLOW.finditer(question))[-1:]:
+        if options := _longest_run(question[heading.end() :]):
+            return options
+    if options := _longest_run(question):
+        return options
     named = _LETTERS_NAMED.search(question)
     return tuple(re.findall(r"\b[A-H]\b", named[1])) if named else ()
+
+
+def _longest_run(text: str) -> tuple[str, ...]:
+    """The options after the letters A, B, ... in the text; empty where there are fewer than two."""
+    runs = []
+    for pattern in (_OPTION_START, _SMALL_OPTION_START):
+        starts = list(pattern.finditer(text))
+        for number, first in enumerate(starts):
+            if first[1] in "Aa":
+                run = [first]
+                for match in starts[number + 1 :]:
+                    if ord(match[1]) == ord(run[-1][1]) + 1:
+                        run.append(match)
+                runs.append(run)
+    run = max(runs, key=lambda run: (sum(m.start() == 0 or m[0][0] == "\n" for m in run), len(run)), default=[])
+    if len(run) < 2:
+        return ()
+    ends = [match.start() for match in run[1:]] + [len(text)]
+    bodies = [text[m.end() : end].strip(" \r\n\t,;，；") for m, end in zip(run, ends, strict=True)]
+    bodies[-1] = bodies[-1].split("\n")[0].strip(" \r,;，；")  # what follows the last option is no part of it
+    return tuple(f"{m[1].upper()}. {body}" for m, body in zip(run, bodies, strict=True))
 
 
 def _inside_tags(answer: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from vilasr.scoring.metrics import mean_relative_accuracy
+from vilasr.scoring.numbers import MAX_ANSWER_CHARS, plain_minus
 
 # Each axis is its first direction minus its second, as in SPAR's compute_vci_metric.
 AXES: tuple[tuple[str, str], ...] = (
@@ -16,13 +17,12 @@ AXES: tuple[tuple[str, str], ...] = (
 )
 _DIRECTIONS = "|".join(name for axis in AXES for name in axis)
 _PAIR = re.compile(rf"\b({_DIRECTIONS})\b[\s\"'`*]*[:=][\s\"'`*]*([-+]?(?:\d+\.?\d*|\.\d+))", re.IGNORECASE)
-_MAX_ANSWER_CHARS = 2000
 
 
 def signed_axes(text: str) -> tuple[float, ...] | None:
     """The five signed values (metres, degrees) of the pairs found in the text; a direction that is not named is 0.
     None where no pair is found. Of a direction named twice the last counts, as in SPAR's code."""
-    moves = {m[1].lower(): float(m[2]) for m in _PAIR.finditer(text[:_MAX_ANSWER_CHARS])}
+    moves = {m[1].lower(): float(m[2]) for m in _PAIR.finditer(plain_minus(text[:MAX_ANSWER_CHARS]))}
     if not moves:
         return None
     return tuple(moves.get(plus, 0.0) - moves.get(minus, 0.0) for plus, minus in AXES)
