@@ -90,6 +90,7 @@ def test_cost():
         (["--max-cost", "-1", "--price-prompt", "1"], "--max-cost must be above 0"),
         (["--omit", "messages"], "the server: omit: unknown fields"),
         (["--base-url", "localhost:8000"], "the server: base_url must be like"),
+        (["--api-key-env", "sk-abc"], "the server: api_key_env is the name of an environment variable, not the key"),
         (["--extra-body", "[1]"], "argument --extra-body"),
         (["--extra-body", "{"], "argument --extra-body: invalid json_object value"),
         (["--image", "a.png", "--question", "Why?"], "asks one question, once; leave out --benchmarks"),

@@ -105,6 +105,9 @@ def test_the_fields_of_a_request(served):
     [
         ({"base_url": "localhost:8000"}, "must be like http"),
         ({"base_url": "https://me:pass@host/v1"}, "must hold no password"),
+        ({"base_url": "https://host/v1?api-key=x"}, "must end before"),
+        ({"base_url": "https://host/v1#x"}, "must end before"),
+        ({"base_url": "https://host/v1\n"}, "must be like http"),
         ({"omit": ("temprature",)}, "temprature.*known:.*'temperature'"),
         ({"limit_field": "max_length"}, "max_completion_tokens"),
         ({"requests_per_minute": 0}, "above 0"),
@@ -128,6 +131,8 @@ def test_the_only_model_is_found(served, monkeypatch):
         (listed, "serves 2 models; name one of them: a, b"),
         (b'{"object": "list", "data": []}', "serves 0 models"),
         (b'{"models": "?"}', "name the model"),
+        (b'{"object": "list", "data": [null]}', "name the model"),
+        (b'{"object": "list", "data": [{"id": 5}]}', "name the model"),
         (b"<html>", "name the model"),
     ]:
         with (
@@ -185,7 +190,9 @@ def test_tokens_are_the_servers_and_those_of_the_engine_here(served, vllm, monke
 def test_a_server_that_does_not_count_is_told_of_once(served, caplog):
     with proxy(served.url, always(says({"role": "assistant", "content": "x"}))) as between:
         engine = engine_at(between.url)
+        assert engine.counts_tokens
         assert [reply.text for reply in ask(engine, user(), user())] == ["x", "x"]
+    assert not engine.counts_tokens
     assert sum("counts no tokens" in record.message for record in caplog.records) == 1
 
 
@@ -208,7 +215,6 @@ def test_the_rate_limit_holds(served, fault):
     [
         (refuses("401 Unauthorized", f"Incorrect API key provided: {KEY}"), "does not accept the API key"),
         (refuses("402 Payment Required", "no funds"), "no credit"),
-        (refuses("403 Forbidden", f"{KEY} may not"), r"may not use this model.*\[key\] may not"),
         (refuses("404 Not Found", "no such path"), "usually ends in /v1"),
         ("no credit", "no credit.*pay first"),
         ("redirect", "redirects elsewhere"),
@@ -229,6 +235,51 @@ def test_what_no_request_gets_past_ends_the_run_at_once(served, fault, told, mon
     assert KEY not in str(outcome)
     assert KEY not in caplog.text
     assert len(caplog.records) > 3, "the libraries' own lines were looked at too"
+
+
+def test_a_key_without_its_line_end(served, monkeypatch, caplog):
+    """As read from a file, and with characters that quotes change."""
+    key = "sk-it's\\0123"
+    monkeypatch.setenv("OPENAI_API_KEY", f" {key}\r\n")
+    caplog.set_level(logging.DEBUG)
+    with proxy(served.url, first(refuses("400 Bad Request", f"not {key} nor {key!r} nor {key.encode()!r}"))) as between:
+        [outcome] = ask(engine_at(between.url))
+        [entry] = between.asked()
+    assert entry.headers["authorization"] == f"Bearer {key}"
+    assert outcome.detail.count("[key]") == 3
+    assert "0123" not in outcome.detail + caplog.text
+
+
+@pytest.mark.parametrize("key", ["sk-a\nb", "sk-\x07abc", "sk-äbc", "sk-\u200babc"], ids=ascii)
+def test_a_key_that_no_header_can_hold(key, monkeypatch):
+    monkeypatch.setenv("MY_KEY", key)
+    with pytest.raises(ValueError, match="environment variable MY_KEY holds no usable key") as refused:
+        ServerOptions("http://host/v1", api_key_env="MY_KEY")
+    assert "sk-" not in str(refused.value)
+    assert ServerOptions("http://host/v1").api_key_env == "OPENAI_API_KEY"
+
+
+def test_status_403_for_all_or_for_one(served, monkeypatch):
+    """The smallest request tells."""
+    monkeypatch.setenv("MY_KEY", KEY)
+    forbidden = refuses("403 Forbidden", f"{KEY} may not")
+    with proxy(served.url, always(forbidden)) as between:
+        [outcome] = ask(engine_at(between.url, api_key_env="MY_KEY"))
+        assert len(between.asked()) == 2
+    assert isinstance(outcome, EngineDied)
+    assert "may not use this model (status 403: [key] may not) (environment variable MY_KEY is set)" in str(outcome)
+
+    def moderated(entry, attempt: int, then: str | None = None) -> Canned | str | None:
+        if "bad words" in str(entry.body):
+            return forbidden
+        return then if attempt == 0 and "Hello" in str(entry.body) else None
+
+    for then in (None, "500"):  # a smallest request that fails otherwise says nothing; both are sent again
+        with proxy(served.url, lambda entry, attempt, then=then: moderated(entry, attempt, then)) as between:
+            refused, other = ask(engine_at(between.url), user("bad words"), user())
+            assert len(between.asked()) == (5 if then else 3)
+        assert (refused.reason, "status 403" in refused.detail) == (StopReason.ENGINE_ERROR, True)
+        assert isinstance(other, Reply)
 
 
 def test_the_key_is_in_no_detail(served, monkeypatch, caplog):
@@ -253,10 +304,10 @@ def test_an_unknown_model_ends_the_run_at_once(served):
 
 
 def test_a_full_context_ends_its_episode(served):
-    """The server's own refusal; it reserves the tokens of a turn before it looks."""
+    """The server's own refusal, once with the tokens of a turn and once without."""
     with proxy(served.url) as between:
         full, other = ask(engine_at(between.url), user("left right up down " * 2500), user())
-        assert len(between.asked()) == 2
+        assert len(between.asked()) == 3
     assert isinstance(full, Stopped)
     assert full.reason is StopReason.CONTEXT_OVERFLOW
     assert "8192" in full.detail

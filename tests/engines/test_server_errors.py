@@ -17,6 +17,8 @@ TOO_LONG = [
     "Your input exceeds the context window of this model.",
     "prompt is too long: 210000 tokens > 200000 maximum",
     "The input token count (1300000) exceeds the maximum number of tokens allowed (1048576).",
+    "max_tokens=16384 cannot be greater than max_model_len=max_total_tokens=8192. Please request fewer output tokens.",
+    "max_tokens must be at least 1, got 0. (parameter=max_tokens, value=0)",
 ]
 OTHER = [
     "At most 42 image(s) may be provided in one prompt.",
@@ -30,6 +32,36 @@ OTHER = [
 @pytest.mark.parametrize("text", TOO_LONG)
 def test_a_full_context_is_known_by_its_words(text):
     assert judge(BrokenReply(text, 400)).kind is Kind.OVERFLOW
+
+
+MAXIMUM = "This model's maximum context length is 8192 tokens. However, "
+
+
+@pytest.mark.parametrize(
+    ("text", "context", "prompt"),
+    [
+        (TOO_LONG[0], 8192, None),  # "at least" is not how many
+        (MAXIMUM + "you requested 9 output tokens and your prompt contains 298 characters (more than 0)", 8192, None),
+        (MAXIMUM + "you requested 9 output tokens and your prompt contains 8190 input tokens", 8192, 8190),
+        (MAXIMUM + "you requested 8203 tokens (7691 in the messages, 512 in the completion).", 8192, 7691),
+        (MAXIMUM + "your messages resulted in 8202 tokens.", 8192, 8202),
+        (TOO_LONG[1], 8192, 8300),
+        (TOO_LONG[2], 32768, 40000),
+        (
+            "Requested token count exceeds the model's maximum context length of 16384 tokens. You requested a total "
+            "of 17964 tokens: 1580 tokens from the input messages and 16384 tokens for the completion.",
+            16384,
+            1580,
+        ),
+        ("The decoder prompt (length 8200) is longer than the maximum model length of 8192.", 8192, 8200),
+        (TOO_LONG[-2], 8192, None),
+        (TOO_LONG[3], None, None),
+        ("context length of 128,000 exceeded", None, None),
+    ],
+)
+def test_the_lengths_that_a_refusal_names(text, context, prompt):
+    failure = judge(BrokenReply(text, 400))
+    assert (failure.kind, failure.context, failure.prompt) == (Kind.OVERFLOW, context, prompt)
 
 
 @pytest.mark.parametrize("text", OTHER)
@@ -51,7 +83,7 @@ def test_other_refusals_are_not_taken_for_it(text):
         (422, Kind.ITEM),
         (401, Kind.FATAL),
         (402, Kind.FATAL),
-        (403, Kind.FATAL),
+        (403, Kind.FORBIDDEN),
         (404, Kind.FATAL),
         (405, Kind.FATAL),
         (308, Kind.FATAL),

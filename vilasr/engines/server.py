@@ -20,8 +20,9 @@ from vilasr.engines.base import EngineDied, Sampling, Session, Stopped
 from vilasr.engines.listening import Teller
 from vilasr.engines.pace import Pace
 from vilasr.engines.server_chat import Answer, cut, sayable, wire_all
-from vilasr.engines.server_errors import BrokenReply, Failure, Kind, judge
+from vilasr.engines.server_errors import BrokenReply, Failure, Kind, for_all, judge
 from vilasr.engines.server_options import ServerOptions
+from vilasr.engines.server_room import Room
 from vilasr.messages import Message, Reply
 from vilasr.traces import StopReason
 
@@ -30,13 +31,12 @@ __all__ = ["ServerEngine", "ServerOptions", "only_model"]
 log = logging.getLogger(__name__)
 
 _LOG_EVERY = 30.0  # seconds between two lines about requests that are sent again
-_FAILURES = (openai.OpenAIError, TimeoutError, ValueError, BrokenReply)  # ValueError: a body that is no JSON
 
 
 class ServerEngine:
     """See `vilasr.engines.base.Engine`. `model` is the name that is asked for; where the options leave it open, the
     server is asked when the engine is made. Raises EngineDied if that fails, or is not clear. One engine serves
-    several event loops, one after the other."""
+    several event loops, one after the other. `counts_tokens` is true until a reply comes without its usage."""
 
     def __init__(self, options: ServerOptions, sampling: Sampling) -> None:
         self.options = options
@@ -49,13 +49,22 @@ class ServerEngine:
         self._answered = 0
         self._failures = 0  # since the last line about them
         self._logged = 0.0
-        self._usage_missed = False
+        self._room = Room(sampling.turn_tokens)
+        self.counts_tokens = True
         self.model = options.model or only_model(options)
 
     def session(self, seed: int) -> Session:
         return Session(seed, state=[])
 
     async def reply(self, session: Session, new_messages: Sequence[Message]) -> Reply | Stopped:
+        try:
+            return await self._reply(session, new_messages)
+        except EngineDied:
+            raise
+        except Exception as error:  # an image that cannot be encoded, say; the others go on
+            return Stopped(StopReason.ENGINE_ERROR, self.options.safe(f"{type(error).__name__}: {error}"))
+
+    async def _reply(self, session: Session, new_messages: Sequence[Message]) -> Reply | Stopped:
         session.state += await asyncio.to_thread(wire_all, new_messages)
         body = self._body(session)
         answer = await self._ask(body, Teller(session.listen) if session.listen else None)
@@ -81,7 +90,8 @@ class ServerEngine:
         fields: dict[str, Any] = {"temperature": sampling.temperature, "top_p": sampling.top_p}
         if sampling.temperature > 0:
             fields["seed"] = (session.seed + session.usage.turns) % 2**31
-        fields[self.options.limit_field] = sampling.turn_tokens
+        if (limit := self._room.limit(session.usage.prompt)) is not None:
+            fields[self.options.limit_field] = limit
         if session.listen is not None:
             fields |= {"stream": True, "stream_options": {"include_usage": True}}
         for name in self.options.omit:
@@ -91,25 +101,30 @@ class ServerEngine:
     def _count(self, session: Session, answer: Answer) -> None:
         usage = session.usage
         if answer.usage is None:
-            if not self._usage_missed:
+            if self.counts_tokens:
                 log.warning("%s: the server counts no tokens; they are recorded as 0", self.options.base_url)
-            self._usage_missed = True
+            self.counts_tokens = False
             return
-        usage.prompt = answer.usage.prompt_tokens or 0
+        usage.prompt, sampled = answer.usage
         usage.prompt_total += usage.prompt
-        usage.sampled += answer.usage.completion_tokens or 0
+        usage.sampled += sampled
 
     # ---- asking, until there is an answer
 
     async def _ask(self, body: Mapping[str, Any], teller: Teller | None) -> Answer | Stopped:
         """Send until answered. Raises EngineDied where no request would be."""
-        tries = 0
+        tries, shortened = 0, False
         answered = self._answered
         while True:
             outcome = await self._send(body, teller)
             if isinstance(outcome, Answer):
                 self._answered += 1
                 return outcome
+            if outcome.kind is Kind.OVERFLOW and not shortened and (less := self._shorter(body, outcome)):
+                body, shortened = less, True
+                continue
+            if outcome.kind is Kind.FORBIDDEN:
+                outcome = await self._whose(outcome)
             if outcome.kind is Kind.FATAL:
                 raise EngineDied(_told(self.options, outcome))
             if outcome.kind in (Kind.ITEM, Kind.OVERFLOW):
@@ -126,29 +141,46 @@ class ServerEngine:
 
     async def _send(self, body: Mapping[str, Any], teller: Teller | None) -> Answer | Failure:
         """One request, in its turn."""
-        create: Any = (await self._client()).chat.completions.create  # its overloads take no mapping of arguments
         await self._pace.turn()
         try:
+            create: Any = (await self._client()).chat.completions.create  # its overloads take no mapping of arguments
             async with asyncio.timeout(self.options.reply_timeout):
                 given = await create(**body, extra_body=dict(self.options.extra_body))
                 return Answer.of(given) if teller is None else await _hear(given, teller)
-        except _FAILURES as error:
+        except Exception as error:  # whatever the client library makes of what comes
             return judge(error)
+
+    def _shorter(self, body: Mapping[str, Any], refusal: Failure) -> dict[str, Any] | None:
+        """The request that asks for what room is left in the context, if there is any."""
+        field = self.options.limit_field
+        if field not in body:
+            return None
+        again, limit = self._room.after(refusal, body[field])
+        rest = {name: value for name, value in body.items() if name != field}
+        return (rest if limit is None else rest | {field: limit}) if again else None
+
+    async def _whose(self, refusal: Failure) -> Failure:
+        """What status 403 means here: the smallest request meets it too, or it is this request's own. Where that stays
+        open, both are asked again."""
+        other = await self._smallest()
+        if isinstance(other, Answer) or other.kind in (Kind.ITEM, Kind.OVERFLOW):
+            return Failure(Kind.ITEM, refusal.detail)
+        return for_all(other) if other.kind is Kind.FORBIDDEN else other
 
     async def _given_up(self, failure: Failure, tries: int, others: bool) -> Stopped:
         """If the server answers anything else, the request itself is at fault, and only its episode ends."""
         detail = self.options.safe(f"failed {tries} times, now with: {failure.detail}")
-        if others or await self._lives():
+        other = None if others else await self._smallest()
+        if other is None or isinstance(other, Answer) or other.kind is Kind.ITEM:
             return Stopped(StopReason.ENGINE_ERROR, detail)
         raise EngineDied(f"{self.options.base_url} does not answer ({detail}); see to the server, then start again")
 
-    async def _lives(self) -> bool:
-        """Whether the server answers the smallest request there is. Without it, an item that always fails would end
-        every run in which it comes last."""
+    async def _smallest(self) -> Answer | Failure:
+        """What the server says to the smallest request there is. Without it, an item that always fails would end every
+        run in which it comes last."""
         body = {"model": self.model, "messages": [{"role": "user", "content": "Hello"}]}
         limit = {} if self.options.limit_field in self.options.omit else {self.options.limit_field: 1}
-        outcome = await self._send(body | limit, None)
-        return isinstance(outcome, Answer) or outcome.kind is Kind.ITEM
+        return await self._send(body | limit, None)
 
     def _wait(self, tries: int, failure: Failure) -> float:
         """Seconds until the next try: what the server asks for, else longer each time; spread, so that requests that
@@ -202,10 +234,10 @@ def only_model(options: ServerOptions) -> str:
     try:
         with OpenAI(**_settings(options), max_retries=retries, http_client=http_client) as client:
             names = sorted(model.id for model in client.models.list().data)
-    except (openai.OpenAIError, ValueError, AttributeError, TypeError) as error:
+            listed = ", ".join(names[:50])
+    except Exception as error:  # whatever the client library makes of what comes
         raise EngineDied(f"{_told(options, judge(error))}; if it lists no models, name the model") from None
     if len(names) != 1:
-        listed = ", ".join(names[:50])
         raise EngineDied(f"{options.base_url} serves {len(names)} models; name one of them: {listed}")
     return names[0]
 
@@ -230,7 +262,7 @@ async def _hear(stream: openai.AsyncStream, teller: Teller) -> Answer:
             async for chunk in stream:
                 answer.add(chunk)
                 teller.tell(sayable(answer.text or ""))
-    except _FAILURES:
+    except Exception:
         if answer.finish is None:
             raise  # else the reply is whole, and only the count of its tokens is lost
     if answer.finish is None:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from openai import BaseModel
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
-from openai.types.completion_usage import CompletionUsage
 from PIL import Image
 
 from vilasr.engines.base import Stopped
@@ -75,7 +75,8 @@ def sayable(text: str) -> str:
 
 @dataclass
 class Answer:
-    """What the server said, whole or so far."""
+    """What the server said, whole or so far. The client library checks no types: what is of a wrong one raises
+    BrokenReply. `usage` is the tokens of the prompt and of the reply."""
 
     text: str | None = None
     finish: str | None = None
@@ -83,19 +84,28 @@ class Answer:
     thought: bool = False  # a thought was given apart from the text
     called: bool = False  # a tool was called
     choices: int = 0
-    usage: CompletionUsage | None = None
+    usage: tuple[int, int] | None = None
 
-    def add(self, chunk: ChatCompletionChunk) -> None:
-        self.usage = getattr(chunk, "usage", None) or self.usage
-        for choice in getattr(chunk, "choices", None) or ():
-            self._take(choice, choice.delta)
+    def add(self, chunk: object) -> None:
+        if not isinstance(chunk, ChatCompletionChunk):
+            raise BrokenReply(f"no part of a chat completion: {str(chunk)[:80]!r}")
+        self.usage = _tokens(chunk) or self.usage
+        choices: Any = getattr(chunk, "choices", None) or []
+        if not isinstance(choices, list):
+            raise BrokenReply(f"no list of choices: {str(choices)[:80]!r}")
+        for choice in choices:
+            self._take(choice, "delta")
 
-    def _take(self, choice: Any, message: Any) -> None:
+    def _take(self, choice: object, name: str) -> None:
+        message = getattr(choice, name, None)
+        if not isinstance(choice, BaseModel) or not isinstance(message, BaseModel | None):
+            raise BrokenReply(f"no choice: {str(choice)[:80]!r}")
+        finish, content, refusal = _text(choice, "finish_reason"), _text(message, "content"), _text(message, "refusal")
         self.choices += 1
-        self.finish = choice.finish_reason or self.finish
-        if isinstance(getattr(message, "content", None), str):
-            self.text = (self.text or "") + message.content
-        self.refusal += getattr(message, "refusal", None) or ""
+        self.finish = finish or self.finish
+        if content is not None:
+            self.text = (self.text or "") + content
+        self.refusal += refusal or ""
         self.called = bool(
             self.called or getattr(message, "tool_calls", None) or getattr(message, "function_call", None)
         )
@@ -113,9 +123,11 @@ class Answer:
             raise BrokenReply(f"the server says {str(error)[:200]}", code if isinstance(code, int) else None)
         if not isinstance(getattr(completion, "choices", None), list):
             raise BrokenReply("a completion without choices")
-        answer = Answer(usage=getattr(completion, "usage", None))
+        answer = Answer(usage=_tokens(completion))
         for choice in completion.choices[:1]:
-            answer._take(choice, choice.message)
+            answer._take(choice, "message")
+            if getattr(choice, "message", None) is None and answer.finish != "content_filter":
+                raise BrokenReply("a choice without a message")
         return answer
 
     def outcome(self) -> Reply | Stopped:
@@ -143,6 +155,20 @@ class Answer:
                 return "only a thought came, apart from the text; start the server without a reasoning parser"
             return "the server gave a reply without text"
         return ""
+
+
+def _text(holder: object, name: str) -> str | None:
+    value = getattr(holder, name, None)
+    if value is None or isinstance(value, str):
+        return value
+    raise BrokenReply(f"{name} is no text: {str(value)[:80]!r}")
+
+
+def _tokens(answer: object) -> tuple[int, int] | None:
+    """None where they are not counted, or not with numbers."""
+    usage = getattr(answer, "usage", None)
+    prompt, sampled = getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None)
+    return (prompt, sampled) if isinstance(prompt, int) and isinstance(sampled, int) else None
 
 
 def wire_all(messages: Sequence[Message]) -> list[dict[str, Any]]:

@@ -18,16 +18,20 @@ class Kind(Enum):
     BUSY = auto()  # the server asks to come later (429)
     ITEM = auto()  # refused for what it holds; other requests may be answered
     OVERFLOW = auto()  # longer than the model's context
+    FORBIDDEN = auto()  # either of the two around (403): some moderate single requests so, others refuse the key
     FATAL = auto()  # no request will be answered: wrong key, model or address
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """`wait` is what the server asks for, in seconds."""
+    """`wait` is what the server asks for, in seconds. An overflow's `context` and `prompt` are what the server says of
+    their lengths; `prompt` is None where it says less than the exact number."""
 
     kind: Kind
     detail: str
     wait: float | None = None
+    context: int | None = None
+    prompt: int | None = None
 
 
 class BrokenReply(Exception):
@@ -40,8 +44,18 @@ class BrokenReply(Exception):
 
 _TOO_LONG = re.compile(
     r"context.{0,12}(length|window|size|limit)|too many (input )?tokens|reduce the length"
-    r"|(prompt|input|sequence).{0,80}(too long|longer than|exceeds? .{0,40}(token|length|maximum))",
+    r"|(prompt|input|sequence).{0,80}(too long|longer than|exceeds? .{0,40}(token|length|maximum))"
+    r"|greater than max_model_len|tokens must be at least 1, got (0|-)",  # vLLM: no room for a prompt, or after it
     re.IGNORECASE | re.DOTALL,
+)
+_CONTEXT = re.compile(
+    r"(?:context (?:length|window|size|limit)|model length|max_model_len)\D{0,40}?(\d{3,})(?!,?\d)", re.IGNORECASE
+)
+_PROMPT = re.compile(
+    r"(?:contains|resulted in) (\d+) (?:input )?tokens"
+    r"|(\d+) (?:tokens )?(?:in the messages|in your prompt|from the input messages)"
+    r"|(?:input|prompt)(?: length)? \((?:length )?(\d+)",
+    re.IGNORECASE,
 )
 _ADVICE = {
     401: "the server does not accept the API key",
@@ -65,9 +79,15 @@ def judge(error: Exception) -> Failure:
         reason = f"{type(cause).__name__}: {cause}".rstrip(": ") if cause else error.message
         return Failure(Kind.AGAIN, f"no connection, or it was cut ({reason})")
     if isinstance(error, openai.APIError):  # told inside a stream; its code, if any, is a status
-        code = int(error.code) if error.code and error.code.isdigit() else None
+        told = str(error.code)  # whatever the type
+        code = int(told) if told.isascii() and told.isdecimal() and len(told) < 4 else None
         return _of_status(code, _message(error)) if code else Failure(Kind.AGAIN, _message(error), None)
     return Failure(Kind.AGAIN, f"unreadable reply ({type(error).__name__}: {str(error)[:200]})")
+
+
+def for_all(failure: Failure) -> Failure:
+    """A FORBIDDEN one that every request meets."""
+    return Failure(Kind.FATAL, f"{_ADVICE[403]} ({failure.detail})")
 
 
 def _of_status(status: int, detail: str, code: str | None = None, headers: Mapping[str, str] | None = None) -> Failure:
@@ -80,11 +100,21 @@ def _of_status(status: int, detail: str, code: str | None = None, headers: Mappi
         return Failure(Kind.AGAIN, detail, wait)
     if status == 401:  # servers repeat parts of the key in what they say
         return Failure(Kind.FATAL, f"{_ADVICE[401]} (status 401)")
+    if status == 403:
+        return Failure(Kind.FORBIDDEN, detail)
     if status in _ADVICE:
         return Failure(Kind.FATAL, f"{_ADVICE[status]} ({detail})")
     if 300 <= status < 400:
         return Failure(Kind.FATAL, f"the server redirects elsewhere; name that address if you trust it ({detail})")
-    return Failure(Kind.OVERFLOW if _TOO_LONG.search(detail) else Kind.ITEM, detail)
+    if not _TOO_LONG.search(detail):
+        return Failure(Kind.ITEM, detail)
+    context, prompt = _CONTEXT.search(detail), _PROMPT.search(detail)
+    return Failure(
+        Kind.OVERFLOW,
+        detail,
+        context=int(context[1]) if context else None,
+        prompt=int(next(filter(None, prompt.groups()))) if prompt else None,
+    )
 
 
 def _message(error: openai.APIError) -> str:
