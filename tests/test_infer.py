@@ -217,7 +217,7 @@ def test_a_second_run_at_the_same_time_is_refused(finished, overwrite):
         (["--temperature", "3"], "--temperature must be from 0 to 2"),
         (["--top-p", "0"], "--top-p"),
         (["--limit", "0"], "--limit must be at least 1"),
-        (["--data", "nowhere/else.json"], "nowhere/else.json: cannot be read"),
+        (["--data", "nowhere/else.json"], "nowhere/else.json: no such file of questions"),
         (["--profile", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
     ],
 )
