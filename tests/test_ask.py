@@ -55,7 +55,15 @@ def test_what_cannot_be_asked(images, question, options, message):
 
 
 @pytest.mark.parametrize(
-    ("said", "option"), [("B", "table"), ("the chair", "chair"), ("somewhere", None), ("chair", "chair"), ("(b) table", "table"), ("Z", None)]
+    ("said", "option"),
+    [
+        ("B", "table"),
+        ("the chair", "chair"),
+        ("somewhere", None),
+        ("chair", "chair"),
+        ("(b) table", "table"),
+        ("Z", None),
+    ],
 )
 def test_the_option_that_an_answer_names(said, option):
     assert told(said).option == option
