@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from vilasr.scoring.vci import strict_axes
 from vilasr.tasks import QuestionType
 
 
@@ -63,33 +64,9 @@ def float32_accuracy(number: float, target: float) -> float:
         return float(np.float32(np.count_nonzero(error <= _LIMITS)) / _TEN)
 
 
-_AXES = (
-    ("move_right", "move_left"),
-    ("move_up", "move_down"),
-    ("move_forward", "move_backward"),
-    ("rotate_right", "rotate_left"),
-    ("rotate_up", "rotate_down"),
-)
-
-
-def _moves(text: str) -> dict[str, float]:
-    moves = {}
-    for item in text.split(","):
-        name, value = item.split(":")
-        moves[name] = float(value)
-    return moves
-
-
 def _moves_score(said: str, right: str) -> float:
     """Mean accuracy over five axes, each the difference of its two directions; 0 where one entry cannot be read."""
     try:
-        said_moves, right_moves = _moves(said), _moves(right)
+        return float(np.mean(list(map(float32_accuracy, strict_axes(said), strict_axes(right)))))
     except ValueError:
         return 0.0
-    scores = [
-        float32_accuracy(
-            said_moves.get(plus, 0) - said_moves.get(minus, 0), right_moves.get(plus, 0) - right_moves.get(minus, 0)
-        )
-        for plus, minus in _AXES
-    ]
-    return float(np.mean(scores))

@@ -262,9 +262,9 @@ async def _hear(stream: openai.AsyncStream, teller: Teller) -> Answer:
             async for chunk in stream:
                 answer.add(chunk)
                 teller.tell(sayable(answer.text or ""))
-    except Exception:
+    except Exception:  # of any kind: the caller judges it, unless the reply was whole before
         if answer.finish is None:
-            raise  # else the reply is whole, and only the count of its tokens is lost
+            raise  # else only the count of its tokens is lost
     if answer.finish is None:
         raise BrokenReply("the stream ended before the reply did")
     teller.tell(cut(answer.text or "")[0])

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vilasr.published import PublishedResult, find_published, read_published
+from vilasr.published import PublishedResult, find_published, read_published_folder
 from vilasr.results import Result, read_results
 from vilasr.scoring.benchmark import PUBLISHED
 from vilasr.tasks import DataError
@@ -78,7 +78,7 @@ def _rows(
         raise FileNotFoundError(path)
     files = find_published(folder)
     if files and _are_published(files):
-        yield from _published(files, benchmark, expected)
+        yield from _published(folder, benchmark, expected)
     else:
         yield from read_results(path)
 
@@ -96,24 +96,19 @@ def _are_published(paths: Sequence[Path]) -> bool:
 
 
 def _published(
-    files: Sequence[Path], benchmark: str, expected: Sequence[tuple[str, str]] | None
+    folder: Path, benchmark: str, expected: Sequence[tuple[str, str]] | None
 ) -> Iterator[Result | DataError]:
     """Its rows carry no ids: where the benchmark's items are known, a row is the first item asked in the same words
     that has no row yet."""
     free: dict[str, list[str]] = {}
     for item_id, digest in reversed(expected or ()):
         free.setdefault(digest, []).append(item_id)
-    offset = 0
-    for path in files:
-        rows = 0
-        for one in read_published(path, benchmark, offset):
-            rows += 1
-            if isinstance(one, PublishedResult):
-                ids = free.get(one.example.digest())
-                yield _as_result(one, ids.pop() if ids else one.example.id)
-            else:
-                yield one
-        offset += rows
+    for one in read_published_folder(folder, benchmark):
+        if isinstance(one, PublishedResult):
+            ids = free.get(one.example.digest())
+            yield _as_result(one, ids.pop() if ids else one.example.id)
+        else:
+            yield one
 
 
 def _as_result(one: PublishedResult, item_id: str) -> Result:

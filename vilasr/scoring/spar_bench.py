@@ -24,7 +24,7 @@ from vilasr.scoring.answers import true_letter, true_number
 from vilasr.scoring.benchmark import OFFICIAL, PUBLISHED, Benchmark
 from vilasr.scoring.measures import Measure, macro, pooled, task
 from vilasr.scoring.metrics import share_within
-from vilasr.scoring.vci import AXES
+from vilasr.scoring.vci import strict_axes
 from vilasr.tasks import Example
 
 _DEPTHS = ("depth_prediction_oc", "depth_prediction_oo")
@@ -71,22 +71,10 @@ def _official_mra(predicted: float, truth: float) -> float:
 
 def _official_view_change(text: str, answer: str) -> float:
     try:
-        given, truth = _pairs(text), _pairs(answer)
+        given, truth = strict_axes(text), strict_axes(answer)
     except ValueError:
         return 0.0
-    scores = []
-    for plus, minus in AXES:
-        moved, wanted = (moves.get(plus, 0.0) - moves.get(minus, 0.0) for moves in (given, truth))
-        scores.append(_official_mra(wanted, moved))  # swapped, as in its code
-    return sum(scores) / len(scores)
-
-
-def _pairs(text: str) -> dict[str, float]:
-    pairs = {}
-    for piece in text.split(","):
-        name, value = piece.split(":")
-        pairs[name] = float(value)
-    return pairs
+    return sum(map(_official_mra, truth, given)) / len(truth)  # swapped, as in its code
 
 
 def measures(tasks: Sequence[str], rule: str) -> list[Measure]:

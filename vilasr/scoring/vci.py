@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from vilasr.scoring.metrics import mean_relative_accuracy
 from vilasr.scoring.numbers import MAX_ANSWER_CHARS, plain_minus
@@ -25,6 +26,20 @@ def signed_axes(text: str) -> tuple[float, ...] | None:
     moves = {m[1].lower(): float(m[2]) for m in _PAIR.finditer(plain_minus(text[:MAX_ANSWER_CHARS]))}
     if not moves:
         return None
+    return _signed(moves)
+
+
+def strict_axes(text: str) -> tuple[float, ...]:
+    """The five signed values as SPAR's parse_instruction reads them, and the code made after it: name:value pairs
+    between commas and nothing else; a name it does not know counts nothing. Raises ValueError."""
+    moves = {}
+    for piece in text.split(","):
+        name, value = piece.split(":")
+        moves[name] = float(value)
+    return _signed(moves)
+
+
+def _signed(moves: Mapping[str, float]) -> tuple[float, ...]:
     return tuple(moves.get(plus, 0.0) - moves.get(minus, 0.0) for plus, minus in AXES)
 
 
