@@ -3,7 +3,8 @@ import yaml
 
 from vilasr.prompts import PROFILE_NAME, default_profile, load_profile
 from vilasr.tasks import DataError
-from vilasr.training.carry_profile import carry_profile, main, read_config
+from vilasr.training.carry_profile import carry_profile, main
+from vilasr.training.recipe import read_config
 
 
 @pytest.fixture

@@ -14,31 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from vilasr.prompts import PROFILE_NAME, ProfileError, default_profile, load_profile
 from vilasr.tasks import DataError
+from vilasr.training.recipe import read_config
 
 log = logging.getLogger(__name__)
-
-
-def read_config(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """A LLaMA-Factory YAML with `key=value` overrides applied. Raises DataError naming file or override."""
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
-        raise DataError(f"{path}: cannot be read ({exc})") from exc
-    if not isinstance(config, dict):
-        raise DataError(f"{path}: must hold a mapping of keys")
-    for override in overrides:
-        key, separator, value = override.partition("=")
-        if not separator or not key:
-            raise DataError(f"{override!r}: overrides are written key=value")
-        try:
-            config[key] = yaml.safe_load(value)
-        except yaml.YAMLError as exc:
-            raise DataError(f"{override!r}: the value is not YAML ({exc})") from exc
-    return config
 
 
 def carry_profile(config: dict[str, Any]) -> Path:
