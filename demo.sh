@@ -42,20 +42,20 @@ if [ -z "$CKPT" ]; then
     profile=vilasr/profiles/nano.yaml
     sampling=(--temperature 0.7)        # so young a model's likeliest words are worse than its average ones
     title "2. Mazes with drawn solutions: cold-start data (other mazes than the test's)"
-    [ -f "$OUT/cold_start/maze_cold_start.json" ] ||
+    [ -f "$OUT/cold_start/maze.json" ] ||
         run python tools/make_mazes.py --out "$OUT" --split train --count "$TRAIN_MAZES" --sizes "$SIZES" \
             --kinds "$KINDS" --image-size "$IMAGE_SIZE" --err-share 0.1 --formats cold_start --profile "$profile" --overwrite
 
     title "3. A tiny Qwen2.5-VL with random weights"
     [ -f "$OUT/nano/model.safetensors" ] ||
-        run python tools/make_nano.py --out "$OUT/nano" --corpus "$OUT/cold_start/maze_cold_start.json" \
+        run python tools/make_nano.py --out "$OUT/nano" --corpus "$OUT/cold_start/maze.json" \
             --profile "$profile" --hidden 128 --heads 4 --text-layers 3 --vision-layers 2
 
     title "4. Cold start: LLaMA-Factory teaches it the format and a little about mazes"
     CKPT=$OUT/checkpoint
     [ -f "$CKPT/vilasr_profile.yaml" ] ||
         run bash train/cold_start/nano/train_cold_start.sh model_name_or_path="$OUT/nano" \
-            dataset_dir="$OUT/cold_start" output_dir="$CKPT" max_steps="$STEPS" learning_rate=4e-3
+            dataset_dir="$OUT" output_dir="$CKPT" max_steps="$STEPS" learning_rate=4e-3
 else
     results=$OUT/results-$(basename "$CKPT")-$(printf %s "$CKPT" | cksum | cut -d' ' -f1)
 fi

@@ -65,7 +65,7 @@ def mazes() -> Path:
     )
 
     def make(folder: Path) -> None:
-        for split, formats, count in (("train", "cold_start,rl", 64), ("test", "benchmark", 40)):
+        for split, formats, count in (("train", "cold_start,reflective,rl", 64), ("test", "benchmark", 40)):
             done = run_tool(
                 "tools/make_mazes.py",
                 "--out",
@@ -94,7 +94,7 @@ def nano(mazes: Path) -> Path:
     key = _made_by("tools/make_nano.py", "vilasr/nano.py", "vilasr/profiles/nano.yaml")
 
     def make(folder: Path) -> None:
-        corpus = mazes / "train" / "cold_start" / "maze_cold_start.json"
+        corpus = mazes / "train" / "cold_start" / "maze.json"
         done = run_tool(
             "tools/make_nano.py",
             "--out",

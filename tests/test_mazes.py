@@ -31,7 +31,7 @@ from vilasr.traces import StopReason, Trace
 
 ROOT = Path(__file__).resolve().parents[1]
 PROFILE = default_profile()
-ALL = (Format.BENCHMARK, Format.RL, Format.COLD_START)
+ALL = tuple(Format)
 STEPS = {"right": (0, 1), "down": (1, 0), "left": (0, -1), "up": (-1, 0)}
 GREEN, RED = (0, 150, 60), (225, 30, 30)
 COLOURS = {"red": RED, "blue": (30, 90, 230), "orange": (255, 165, 0), "purple": (150, 50, 190)}
@@ -45,7 +45,7 @@ def job(out: Path, split: Split = Split.TRAIN, count: int = 12, **changes: objec
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 questions in all three formats."""
+    """24 questions in all formats."""
     out = tmp_path_factory.mktemp("mazes")
     write_mazes(job(out, count=24))
     return out
@@ -259,9 +259,9 @@ def replay(record: dict, example: Example, folder: Path) -> tuple[Trace, Episode
     return episode.trace(), episode
 
 
-def test_cold_start_is_what_inference_will_see(made: Path) -> None:
-    folder = made / "cold_start"
-    records = json.loads((folder / "maze_cold_start.json").read_text())
+@pytest.mark.parametrize(("kind", "least", "most"), [(Format.COLD_START, 1, 23), (Format.REFLECTIVE, 24, 24)])
+def test_sft_data_is_what_inference_will_see(made: Path, kind: Format, least: int, most: int) -> None:
+    records = json.loads((made / kind.file).read_text())
     by_id = {e.id: e for e in read_examples(made / "maze.json") if isinstance(e, Example)}
     reflective = 0
     for record in records:
@@ -276,15 +276,16 @@ def test_cold_start_is_what_inference_will_see(made: Path) -> None:
         assert isinstance(replies[-1], FinalAnswer)
         assert all(len(reply.thought.split()) <= 25 for reply in replies)
         example = load_frames(by_id[record["id"]], PROFILE.image, made / "maze.json")
-        trace, _ = replay(record, example, folder)
+        trace, _ = replay(record, example, made)
         assert trace.stop_reason is StopReason.ANSWERED
         assert trace.answer == example.answer
         assert trace.well_formed
         reflective += reflection(trace).strict
-    assert 0 < reflective < len(records)  # err_share is a half
-    info = json.loads((folder / "dataset_info.json").read_text())
-    assert info == {"maze_cold_start": DATASET_ENTRY}
-    assert parse_profile((folder / "vilasr_profile.yaml").read_text(), "saved") == PROFILE
+    assert least <= reflective <= most  # err_share is a half
+    info = json.loads((made / "dataset_info.json").read_text())
+    assert set(info) == {"maze_cold_start", "maze_reflective"}
+    assert info[f"maze_{kind.value}"] == {"file_name": str(kind.file), **DATASET_ENTRY}
+    assert parse_profile((made / "vilasr_profile.yaml").read_text(), "saved") == PROFILE
 
 
 def example_of(question: MazeQuestion, side: int = 168) -> Example:
@@ -392,9 +393,7 @@ def test_the_files_are_read_without_complaint(made: Path) -> None:
 
 def test_earlier_output_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
     this = job(tmp_path, count=2)
-    folder = tmp_path / "cold_start"
-    folder.mkdir()
-    (folder / "dataset_info.json").write_text('{"vqa_cold_start": {"file_name": "a.json"}}')
+    (tmp_path / "dataset_info.json").write_text('{"vqa_cold_start": {"file_name": "a.json"}}')
     write_mazes(this)
     before = contents(tmp_path)
     with pytest.raises(MazeError, match="overwrite"):
@@ -402,17 +401,21 @@ def test_earlier_output_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
     assert contents(tmp_path) == before
     write_mazes(job(tmp_path, count=1), overwrite=True)
     assert len(json.loads((tmp_path / "maze.json").read_text())) == 1
-    assert len(list(tmp_path.rglob("*_1.png"))) == 1  # no picture of the earlier run is left
-    assert set(json.loads((folder / "dataset_info.json").read_text())) == {"vqa_cold_start", "maze_cold_start"}
+    assert (
+        len(list(tmp_path.rglob("*_1.png"))) == 2
+    )  # of cold start and reflective; no picture of the earlier run is left
+    assert set(json.loads((tmp_path / "dataset_info.json").read_text())) == {
+        "vqa_cold_start",
+        "maze_cold_start",
+        "maze_reflective",
+    }
 
 
 def test_another_profile_beside_the_data_is_not_replaced_silently(tmp_path: Path) -> None:
-    folder = tmp_path / "cold_start"
-    folder.mkdir()
-    (folder / "vilasr_profile.yaml").write_text("other: wording")
+    (tmp_path / "vilasr_profile.yaml").write_text("other: wording")
     with pytest.raises(MazeError, match=r"vilasr_profile\.yaml"):
         write_mazes(job(tmp_path))
-    assert (folder / "vilasr_profile.yaml").read_text() == "other: wording"
+    assert (tmp_path / "vilasr_profile.yaml").read_text() == "other: wording"
 
 
 def test_a_run_that_breaks_leaves_no_file_that_looks_complete(tmp_path: Path) -> None:
@@ -477,18 +480,18 @@ def test_llamafactory_reads_the_dataset(made: Path) -> None:
     parser = pytest.importorskip("llamafactory.data.parser")
     converter = pytest.importorskip("llamafactory.data.converter")
     hparams = pytest.importorskip("llamafactory.hparams.data_args")
-    folder = str(made / "cold_start")
+    folder = str(made)
     (attr,) = parser.get_dataset_list(["maze_cold_start"], folder)
     convert = converter.SharegptDatasetConverter(attr, hparams.DataArguments(dataset_dir=folder))
-    for record in json.loads((made / "cold_start/maze_cold_start.json").read_text()):
+    for record in json.loads((made / "cold_start/maze.json").read_text()):
         found = convert(record)
         turns = found["_prompt"] + found["_response"]
         assert [turn["content"] for turn in turns] == [m["content"] for m in record["conversations"][1:]]
         assert found["_system"] == PROFILE.system
-        assert found["_images"] == [str(made / "cold_start" / path) for path in record["images"]]
+        assert found["_images"] == [str(made / path) for path in record["images"]]
 
 
-@pytest.mark.parametrize("name", ["rl/vilasr_rl_data.jsonl", "cold_start/maze_cold_start.json"])
+@pytest.mark.parametrize("name", ["rl/vilasr_rl_data.jsonl", "cold_start/maze.json"])
 def test_released_data_of_the_same_name_is_not_overwritten(tmp_path, name):
     path = tmp_path / name
     path.parent.mkdir()

@@ -319,7 +319,7 @@ def test_too_few_records_that_fit(tmp_path):
 
 
 def test_mazes_of_our_own_give_their_profile(mazes, tmp_path):
-    source = mazes / "train" / "cold_start" / "maze_cold_start.json"
+    source = mazes / "train" / "cold_start" / "maze.json"
     done = run_tool("tools/read_profile.py", source, "-o", tmp_path / "p.yaml", "--name", "mine")
     assert done.returncode == 0, done.stderr
     raw = yaml.safe_load((tmp_path / "p.yaml").read_text())

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Make maze questions with images: a benchmark file, RL data or a cold-start dataset.
+"""Make maze questions with images: a benchmark file, RL data, or solutions drawn step by step to learn from (SFT).
 
     python3 tools/make_mazes.py --out benchmark --split test --count 2000
     python3 tools/make_mazes.py --out ViLaSR-data --split train --count 5000
 
-The first writes benchmark/maze.json, the second ViLaSR-data/rl/vilasr_rl_data.jsonl and
-ViLaSR-data/cold_start/maze_cold_start.json with dataset_info.json and the profile. No maze of the one is in the other,
-not even turned or mirrored. The same arguments give the same bytes, whatever the number of workers.
+The first writes benchmark/maze.json, the second ViLaSR-data/rl/vilasr_rl_data.jsonl, and cold_start/maze.json with
+dataset_info.json and the profile in ViLaSR-data. `--formats reflective` writes reflective_rejection_sampling/maze.json:
+episodes that all notice and redraw a wrong line. No maze of one split is in the other, not
+even turned or mirrored. The same arguments give the same bytes, whatever the number of workers.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--sizes", type=sizes, default=sizes(f"{MIN_SIZE}-{MAX_SIZE}"), help="cells a side (3-8)")
     p.add_argument("--image-size", type=int, default=DEFAULT_SIDE, help=f"pixels a side ({DEFAULT_SIDE})")
-    p.add_argument("--formats", type=formats, help="of benchmark,rl,cold_start (test: benchmark; train: the others)")
+    p.add_argument("--formats", type=formats, help=f"of {','.join(Format)} (test: benchmark; train: rl,cold_start)")
     p.add_argument("--kinds", type=kinds, default=tuple(Kind), help=f"of {','.join(Kind)} (all)")
     p.add_argument("--err-share", type=float, default=0.25, help="share of cold-start episodes that redraw a line")
     p.add_argument("--profile", type=Path, help="profile YAML (the one shipped)")

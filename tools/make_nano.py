@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Build the nano model: a tiny Qwen2.5-VL folder with random weights.
 
-python tools/make_nano.py --out outputs/nano --corpus outputs/mazes/cold_start/maze_cold_start.json
+python tools/make_nano.py --out outputs/nano --corpus outputs/mazes/cold_start/maze.json
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 """Reads a model's wording out of what it was trained or run with, and writes it as a profile.
 
     python tools/read_profile.py eval/infer.py -o published.yaml         # your own copy of the published code
-    python tools/read_profile.py cold_start/*_cold_start.json -o published.yaml  # cold-start or reflective data
+    python tools/read_profile.py ViLaSR-data/cold_start/*.json -o published.yaml  # cold-start or reflective data
 
 Name several files of data where each has other kinds of questions: what none of them shows is filled with our own text.
 Code is read as a syntax tree and never executed. From data the wording is inferred by comparing its records; how many

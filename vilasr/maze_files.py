@@ -1,7 +1,8 @@
-"""Maze data on disk: benchmark file, RL file and cold-start dataset, made by one or several processes.
+"""Maze data on disk: benchmark file, RL file and SFT datasets, made by one or several processes.
 
-Images go to `images/maze/` beside each file and are named relative to the file's folder, which is also where
-LLaMA-Factory looks for them. A file appears under its name only when it is complete.
+Images go to `images/maze/` beside each file. Benchmark and RL files name them relative to their own folder; SFT files
+relative to the output folder, where `dataset_info.json` lies, as LLaMA-Factory looks for them there. A file appears
+under its name only when it is complete.
 """
 
 from __future__ import annotations
@@ -30,9 +31,7 @@ from vilasr.tasks import parse_example
 
 log = logging.getLogger(__name__)
 
-DATASET_NAME = "maze_cold_start"
-DATASET_ENTRY = {
-    "file_name": f"{DATASET_NAME}.json",
+DATASET_ENTRY = {  # what LLaMA-Factory is told of an SFT file; `file_name` comes to it
     "formatting": "sharegpt",
     "columns": {"messages": "conversations", "images": "images"},
     "tags": {
@@ -56,6 +55,7 @@ class Format(StrEnum):
     BENCHMARK = "benchmark"
     RL = "rl"
     COLD_START = "cold_start"
+    REFLECTIVE = "reflective"
 
     @property
     def file(self) -> Path:
@@ -63,13 +63,20 @@ class Format(StrEnum):
         return {
             Format.BENCHMARK: Path("maze.json"),
             Format.RL: Path("rl/vilasr_rl_data.jsonl"),
-            Format.COLD_START: Path(f"cold_start/{DATASET_NAME}.json"),
+            Format.COLD_START: Path("cold_start/maze.json"),
+            Format.REFLECTIVE: Path("reflective_rejection_sampling/maze.json"),
         }[self]
+
+    @property
+    def dataset(self) -> str | None:
+        """Its name in `dataset_info.json`; None for what LLaMA-Factory does not read."""
+        return f"maze_{self.value}" if self in (Format.COLD_START, Format.REFLECTIVE) else None
 
 
 @dataclass(frozen=True)
 class Job:
-    """`count` questions of `plan` as images of `image_size` pixels a side, in all `formats`."""
+    """`count` questions of `plan` as images of `image_size` pixels a side, in all `formats`. Of the cold-start episodes
+    `err_share` redraw a line, of the reflective ones all."""
 
     out: Path
     plan: Plan
@@ -105,8 +112,8 @@ def check_job(job: Job, workers: int = 1) -> None:
             f"image-size: the profile {job.profile.name!r} would resize {side} to {final} pixels; images must be final"
         )
     budget = job.profile.budget
-    if Format.COLD_START in job.formats and min(budget.maze_calls, budget.images) < LEAST_BUDGET:
-        raise MazeError(f"profile: budget.maze_calls and budget.images must be at least {LEAST_BUDGET} for cold start")
+    if _datasets(job) and min(budget.maze_calls, budget.images) < LEAST_BUDGET:
+        raise MazeError(f"profile: budget.maze_calls and budget.images must be at least {LEAST_BUDGET} for SFT data")
 
 
 def write_mazes(
@@ -127,8 +134,8 @@ def write_mazes(
                 progress()
         for kind, file in files.items():
             file.write("\n" if kind is Format.RL else "\n]\n")
-    if Format.COLD_START in job.formats:
-        _write_beside_cold_start(job)
+    if _datasets(job):
+        _list_datasets(job)
     for kind in job.formats:
         os.replace(_part(job.out / kind.file), job.out / kind.file)
         log.info("wrote %s", job.out / kind.file)
@@ -140,11 +147,11 @@ def _clear(job: Job, overwrite: bool) -> None:
         path = job.out / kind.file
         images = path.parent / _IMAGES
         used = [p for p in (path, images) if p.is_file() or (p.is_dir() and any(p.iterdir()))]
-        if kind is Format.COLD_START:
-            profile = path.parent / PROFILE_NAME
+        if kind.dataset:
+            profile = job.out / PROFILE_NAME
             if profile.is_file() and profile.read_bytes() != job.profile.source.encode():
                 used.append(profile)
-            _dataset_info(path.parent)
+            _dataset_info(job.out)
         if used and not overwrite:
             raise MazeError(f"{used[0]} is there already; choose another --out or give --overwrite")
         if path.is_file() and not _ours(path):
@@ -187,13 +194,19 @@ def _dataset_info(folder: Path) -> dict[str, Any]:
     return info
 
 
-def _write_beside_cold_start(job: Job) -> None:
-    folder = (job.out / Format.COLD_START.file).parent
-    info = {**_dataset_info(folder), DATASET_NAME: DATASET_ENTRY}
-    for path, text in (
-        (folder / "dataset_info.json", json.dumps(info, indent=2, ensure_ascii=False) + "\n"),
-        (folder / PROFILE_NAME, job.profile.source),
-    ):
+def _datasets(job: Job) -> dict[str, dict[str, Any]]:
+    """What `dataset_info.json` says of the job's SFT files."""
+    return {f.dataset: {"file_name": f.file.as_posix(), **DATASET_ENTRY} for f in job.formats if f.dataset}
+
+
+def _list_datasets(job: Job) -> None:
+    old = _dataset_info(job.out)
+    new = {**old, **_datasets(job)}
+    texts = {PROFILE_NAME: job.profile.source}
+    if new != old:
+        texts["dataset_info.json"] = json.dumps(new, indent=2, ensure_ascii=False) + "\n"
+    for name, text in texts.items():
+        path = job.out / name
         _part(path).write_text(text, encoding="utf-8", newline="")
         os.replace(_part(path), path)
 
@@ -240,7 +253,7 @@ def make_item(job: Job, number: int) -> dict[Format, str]:
             (folder / f"{name}.png").write_bytes(png)
             found = _rl_record(record)
         else:
-            found = _cold_start_record(job, number, question, record, image, folder, name)
+            found = _sft_record(job, kind, number, question, record, image, name)
         records[kind] = json.dumps(found, ensure_ascii=False)
     return records
 
@@ -272,16 +285,18 @@ def _rl_record(record: dict[str, Any]) -> dict[str, Any]:
     return {**{key: record[key] for key in kept}, "question_type": record["problem_type"], "data_type": "maze"}
 
 
-def _cold_start_record(
-    job: Job, number: int, question: MazeQuestion, record: dict[str, Any], image: Image.Image, folder: Path, name: str
+def _sft_record(
+    job: Job, kind: Format, number: int, question: MazeQuestion, record: dict[str, Any], image: Image.Image, name: str
 ) -> dict[str, Any]:
-    rng = Random(f"{job.plan.seed} {job.plan.split} {number} trace")  # noqa: S311
+    stage = "trace" if kind is Format.COLD_START else kind.value
+    rng = Random(f"{job.plan.seed} {job.plan.split} {number} {stage}")  # noqa: S311
     example = replace(parse_example(record, question.id, "maze"), frames=(image,))
-    episode = oracle_episode(question, example, job.profile, rng, errs=rng.random() < job.err_share)
+    errs = kind is Format.REFLECTIVE or rng.random() < job.err_share
+    episode = oracle_episode(question, example, job.profile, rng, errs=errs)
     pictures = [picture for message in episode.messages for picture in message.pictures]
-    images = [f"{name}_{picture.index}.png" for picture in pictures]
+    images = [(kind.file.parent / f"{name}_{picture.index}.png").as_posix() for picture in pictures]
     for picture, path in zip(pictures, images, strict=True):
-        (folder / path).write_bytes(_png(picture.image))
+        (job.out / path).write_bytes(_png(picture.image))
     return {
         "id": question.id,
         "conversations": [{"role": message.role, "content": message.text()} for message in episode.messages],
