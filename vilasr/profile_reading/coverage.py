@@ -14,6 +14,7 @@ from vilasr.prompts import KINDS, Profile
 
 _FIELD = re.compile(r"\{\{|\}\}|\{(\w+)\}")
 _ANY = "(?:.*?)"
+_SIZES = ("width", "height", "first_width", "first_height", "parent")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class _Check:
         self.profile = profile
         self._opening = cache(self._opening_pattern)
         self._drawn = cache(self._drawn_pattern)
-        lines = "|".join(_pattern(profile.feedback[name], {}) for name in ("error", "repeated", "image_budget"))
+        lines = "|".join(template_pattern(profile.feedback[name], {}) for name in ("error", "repeated", "image_budget"))
         self._told = self._turn(profile.feedback.get("turn", "{lines}\n{request}"), f"(?:{lines})")
         system = re.escape(profile.system)
         for name in ("width", "height"):
@@ -78,14 +79,14 @@ class _Check:
     def _opening_pattern(self, kind: str, count: int) -> re.Pattern[str]:
         profile = self.profile
         captions = re.escape(profile.captions.get("separator", "\n")).join(
-            _pattern(profile.captions[kind], {"image": "<image>", "index": str(index), "count": str(count)})
+            template_pattern(profile.captions[kind], {"image": "<image>", "index": str(index), "count": str(count)})
             for index in range(1, count + 1)
         )
         suffixes = "|".join(sorted((re.escape(text) for text in profile.suffix.values()), key=len, reverse=True))
         known = {"captions": captions, "suffix": f"(?:{suffixes})", "count": str(count), "note": ""}
         template = profile.question[kind]
         # a question is any text: one part stands for it and its options
-        return re.compile(_pattern(template.replace("{options}", ""), known), re.DOTALL)
+        return re.compile(template_pattern(template.replace("{options}", ""), known), re.DOTALL)
 
     def _drawn_pattern(self, drawn: int, first: int) -> re.Pattern[str]:
         feedback = self.profile.feedback
@@ -93,16 +94,17 @@ class _Check:
         if drawn > 1:
             template, turn = feedback.get("drawn_several", template), feedback.get("turn_several", turn)
         lines = re.escape(feedback.get("separator", "\n")).join(
-            _pattern(template, {"image": "<image>", "index": str(index)}) for index in range(first, first + drawn)
+            template_pattern(template, {"image": "<image>", "index": str(index)})
+            for index in range(first, first + drawn)
         )
         return self._turn(turn, lines)
 
     def _turn(self, template: str, lines: str) -> re.Pattern[str]:
         requests = "|".join(re.escape(self.profile.feedback[name]) for name in ("go_on", "final"))
-        return re.compile(_pattern(template, {"lines": lines, "request": f"(?:{requests})"}), re.DOTALL)
+        return re.compile(template_pattern(template, {"lines": lines, "request": f"(?:{requests})"}), re.DOTALL)
 
 
-def _pattern(template: str, known: Mapping[str, str]) -> str:
+def template_pattern(template: str, known: Mapping[str, str]) -> str:
     """A regular expression of a template: fields that are known as given, sizes as numbers, any other text else."""
     out, position = [], 0
     for match in _FIELD.finditer(template):
@@ -110,9 +112,7 @@ def _pattern(template: str, known: Mapping[str, str]) -> str:
         name = match[1]
         if name is None:
             out.append(re.escape(match[0][0]))
-        elif name in ("width", "height", "first_width", "first_height", "parent"):
-            out.append(r"\d+")
         else:
-            out.append(known.get(name, _ANY))
+            out.append(known.get(name, r"\d+" if name in _SIZES else _ANY))
         position = match.end()
     return "".join(out) + re.escape(template[position:])
