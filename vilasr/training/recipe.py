@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,27 @@ ROOT = Path(__file__).resolve().parents[2]  # of the repository: what a recipe's
 _PATHS = ("dataset_dir", "media_dir", "output_dir", "deepspeed", "tokenized_path", "cache_dir", "model_name_or_path")
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's numbers and truth values, as LLaMA-Factory reads overrides: 1e-5 is a number, `no` a text."""
+
+
+_OURS = {
+    "tag:yaml.org,2002:bool": (r"(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
+    "tag:yaml.org,2002:int": (r"[-+]?\d+$", "-+0123456789"),
+    "tag:yaml.org,2002:float": (r"[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?$", "-+.0123456789"),
+}
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _OURS]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, (_pattern, _first) in _OURS.items():
+    _Loader.add_implicit_resolver(_tag, re.compile(_pattern), list(_first))
+
+
+def _load(text: str) -> Any:
+    return yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
+
+
 def read_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """A LLaMA-Factory YAML with `key=value` overrides applied.
 
@@ -22,12 +44,12 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     the file or the override.
     """
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = _load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
         raise DataError(f"{path}: cannot be read ({exc})") from exc
     if not isinstance(config, dict):
         raise DataError(f"{path}: must hold a mapping of keys")
-    config = {key: _absolute(key, value, ROOT) for key, value in config.items()}
+    config = {key: _value(key, value, ROOT) for key, value in config.items()}
     return config | read_overrides(overrides)
 
 
@@ -39,14 +61,16 @@ def read_overrides(overrides: Sequence[str]) -> dict[str, Any]:
         if not separator or not key:
             raise DataError(f"{override!r}: overrides are written key=value")
         try:
-            found[key] = _absolute(key, yaml.safe_load(value), Path.cwd())
+            found[key] = _value(key, _load(value), Path.cwd())
         except yaml.YAMLError as exc:
             raise DataError(f"{override!r}: the value is not YAML ({exc})") from exc
     return found
 
 
-def _absolute(key: str, value: Any, start: Path) -> Any:
-    if key not in _PATHS or not isinstance(value, str) or not value:
+def _value(key: str, value: Any, start: Path) -> Any:
+    if not isinstance(value, str) or not value:
+        return value
+    if key not in _PATHS:
         return value
     path = start / value
     if key == "model_name_or_path" and not path.exists() and value.count("/") == 1 and not value.startswith((".", "/")):

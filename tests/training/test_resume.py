@@ -1,0 +1,109 @@
+import json
+import shutil
+
+import pytest
+
+from vilasr.prompts import PROFILE_NAME
+from vilasr.tasks import DataError
+from vilasr.training.resume import RUN_FILE, choose_checkpoint, look, prepare_output, settings_of, why_incomplete
+
+SETTINGS = {"learning_rate": 1e-5, "global_batch": 32}
+
+
+@pytest.fixture
+def output(nano, tmp_path):
+    """An output folder with two whole checkpoints and the settings."""
+    output = tmp_path / "out"
+    prepare_output(output, SETTINGS, fresh=False)
+    for step in (90, 200):
+        checkpoint(output, step, nano)
+    return output
+
+
+def checkpoint(output, step, nano, processes=1, deepspeed=False):
+    folder = output / f"checkpoint-{step}"
+    shutil.copytree(nano, folder)
+    for rank in range(processes):
+        (folder / ("rng_state.pth" if processes == 1 else f"rng_state_{rank}.pth")).touch()
+    if deepspeed:
+        (folder / "latest").write_text(f"global_step{step}\n")
+        (folder / f"global_step{step}").mkdir()
+        for rank in range(processes):
+            (folder / f"global_step{step}" / f"bf16_zero_pp_rank_{rank}_mp_rank_00_optim_states.pt").touch()
+    else:
+        (folder / "optimizer.pt").touch()
+    (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    return folder
+
+
+def test_the_last_checkpoint_is_taken_by_its_number(output):
+    assert choose_checkpoint(output, SETTINGS, 1) == output / "checkpoint-200"
+    assert choose_checkpoint(output.parent / "absent", SETTINGS, 1) is None
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (lambda c: (c / "trainer_state.json").unlink(), "written last, is missing"),
+        (lambda c: (c / "trainer_state.json").write_text('{"global_st'), "cut off"),
+        (lambda c: (c / "trainer_state.json").write_text("{}"), "global_step"),
+        (lambda c: (c / "model.safetensors").unlink(), "model.safetensors"),
+        (lambda c: (c / "optimizer.pt").unlink(), "no optimizer state"),
+    ],
+)
+def test_a_checkpoint_cut_off_is_set_aside_and_the_one_before_taken(output, damage, why, caplog):
+    last = output / "checkpoint-200"
+    damage(last)
+    assert why in why_incomplete(last)
+    assert choose_checkpoint(output, SETTINGS, 1) == output / "checkpoint-90"
+    assert last.is_dir(), "choosing writes nothing: every node does it"
+    prepare_output(output, SETTINGS, fresh=False)
+    assert not last.exists()
+    assert (output / "checkpoint-200.incomplete-1").is_dir()
+    assert why in caplog.text
+    assert look(output).incomplete == ()
+
+
+def test_other_settings_are_refused_by_name(output):
+    with pytest.raises(DataError, match=r"learning_rate was 1e-05, now 0\.002.*overwrite_output_dir=true"):
+        choose_checkpoint(output, {**SETTINGS, "learning_rate": 2e-3}, 1)
+    with pytest.raises(DataError, match="seed was not set, now 1"):
+        choose_checkpoint(output, {**SETTINGS, "seed": 1}, 1)
+    shutil.rmtree(output / "checkpoint-200")
+    shutil.rmtree(output / "checkpoint-90")
+    assert choose_checkpoint(output, {}, 1) is None, "nothing is there to go on from"
+    (output / PROFILE_NAME).touch()
+    assert look(output).finished
+    with pytest.raises(DataError, match="other settings"):
+        choose_checkpoint(output, {}, 1)
+
+
+def test_what_changes_nothing_may_differ():
+    config = {"learning_rate": 1e-5, "logging_steps": 10, "per_device_train_batch_size": 1, "output_dir": "a"}
+    assert settings_of(config, 32) == SETTINGS
+
+
+def test_settings_absent_or_broken(output, caplog):
+    (output / RUN_FILE).unlink()
+    assert choose_checkpoint(output, SETTINGS, 1) == output / "checkpoint-200"
+    assert "is absent" in caplog.text
+    (output / RUN_FILE).write_text("{")
+    with pytest.raises(DataError, match=r"vilasr_run\.json: cannot be read"):
+        choose_checkpoint(output, SETTINGS, 1)
+
+
+def test_deepspeed_goes_on_with_the_same_number_of_processes_alone(output, nano):
+    last = checkpoint(output, 300, nano, processes=4, deepspeed=True)
+    assert choose_checkpoint(output, SETTINGS, 4) == last
+    with pytest.raises(DataError, match="written by 4 processes under DeepSpeed, which cannot go on with 2"):
+        choose_checkpoint(output, SETTINGS, 2)
+    next(last.glob("*/*optim_states.pt")).unlink()
+    assert "3 optimizer shards of 4" in why_incomplete(last)
+
+
+def test_a_fresh_start_keeps_what_was_there(output):
+    prepare_output(output, {"learning_rate": 1}, fresh=True)
+    assert [path.name for path in output.iterdir()] == [RUN_FILE]
+    assert (output.parent / "out.previous-1" / "checkpoint-200").is_dir()
+    prepare_output(output, {"learning_rate": 2}, fresh=True)
+    assert (output.parent / "out.previous-2" / RUN_FILE).is_file()

@@ -1,0 +1,175 @@
+"""Looks before a GPU hour is spent: the data, its lengths in tokens, batch, memory and disk of a training plan."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import logging
+import os
+import shutil
+import statistics
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vilasr.data_check import Options, Severity, check, limits_of, of_config
+from vilasr.tasks import DataError
+from vilasr.training.lengths import DEFAULT_CUTOFF, TEMPLATE, LengthCheck
+from vilasr.training.memory import GIB, Memory, disk_needed, estimate, shape_of
+
+if TYPE_CHECKING:
+    from vilasr.training.sft import Plan
+
+log = logging.getLogger(__name__)
+
+SAMPLE = 500  # items of each dataset
+_SHOWN = 5  # problems
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report. With `bad` nothing is started."""
+
+    topic: str
+    text: str
+    bad: bool = False
+
+
+def preflight(plan: Plan, whole: bool = False) -> bool:
+    """Report through the log; False where the run should not start. `whole` looks at every item of the data."""
+    good = True
+    for finding in _findings(plan, whole):
+        log.log(logging.ERROR if finding.bad else logging.INFO, "preflight: %-8s %s", finding.topic, finding.text)
+        good = good and not finding.bad
+    return good
+
+
+def _findings(plan: Plan, whole: bool) -> Iterator[Finding]:
+    yield from _keys(plan)
+    lengths = LengthCheck(plan.config["model_name_or_path"], int(plan.config.get("cutoff_len") or DEFAULT_CUTOFF))
+    items = 0
+    for finding in _data(plan, lengths, whole):
+        yield finding[0]
+        items = finding[1]
+    counted = sorted(lengths.lengths)
+    yield from _lengths(plan, counted, lengths.cutoff)
+    yield _batch(plan, items)
+    shape = shape_of(plan.config["model_name_or_path"])
+    if counted:
+        yield _memory(plan, estimate(shape, plan.config, min(counted[-1], lengths.cutoff), plan.cluster.world))
+    yield _disk(plan.output, disk_needed(shape, plan.config))
+
+
+def _keys(plan: Plan) -> Iterator[Finding]:
+    """LLaMA-Factory would refuse an unknown key too, but only in the processes it has started, after a minute."""
+    from llamafactory.hparams import (
+        DataArguments,
+        FinetuningArguments,
+        GeneratingArguments,
+        ModelArguments,
+        TrainingArguments,
+    )
+
+    arguments = (ModelArguments, DataArguments, TrainingArguments, FinetuningArguments, GeneratingArguments)
+    known = {field.name for kind in arguments for field in dataclasses.fields(kind)}
+    for key in sorted(set(plan.config) - known):
+        near = difflib.get_close_matches(key, known, 1)
+        yield Finding("keys", f"{key!r} is no key of LLaMA-Factory" + (f"; {near[0]!r}?" if near else ""), bad=True)
+    if plan.config.get("template") != TEMPLATE:
+        yield Finding("keys", f"template is {plan.config.get('template')!r}; ViLaSR's data needs {TEMPLATE}", bad=True)
+
+
+def _data(plan: Plan, lengths: LengthCheck, whole: bool) -> Iterator[tuple[Finding, int]]:
+    """Findings, each with the number of items there are in all."""
+    found = of_config(plan.config, Path("the recipe"))
+    options = Options(limits=limits_of(plan.config), sample=SAMPLE, extra=(lengths,))
+    report = check(found, options)
+    if whole:  # by all cores; the lengths above are those of the sample
+        report = check(found, dataclasses.replace(options, sample=None, workers=os.cpu_count() or 1))
+    counts, items = report.count, sum(file.total for file in report.files)
+    text = f"{sum(file.items for file in report.files):,} of {items:,} items checked: "
+    yield Finding("data", f"{text}{counts(Severity.ERROR)} errors, {counts(Severity.WARNING)} warnings"), items
+    errors = [problem for problem in report.problems if problem.severity is Severity.ERROR]
+    for problem in errors[:_SHOWN]:
+        yield Finding("data", problem.line(), bad=True), items
+    if len(errors) > _SHOWN:
+        text = f"{counts(Severity.ERROR) - _SHOWN} more; tools/check_data.py --config lists them all and mends some"
+        yield Finding("data", text, bad=True), items
+
+
+def _lengths(plan: Plan, lengths: list[int], cutoff: int) -> Iterator[Finding]:
+    if not lengths:
+        yield Finding("lengths", "no conversation could be counted", bad=True)
+        return
+    cut = sum(length > cutoff for length in lengths)
+    text = f"median {statistics.median_low(lengths):,}, longest {lengths[-1]:,} tokens of {len(lengths):,} counted; "
+    yield Finding("lengths", f"{text}{cut} longer than cutoff_len={cutoff:,}", bad=cut > 0)
+
+
+def _batch(plan: Plan, items: int) -> Finding:
+    config, world = plan.config, plan.cluster.world
+    each, times = config.get("per_device_train_batch_size", 8), config["gradient_accumulation_steps"]
+    steps = int(config.get("max_steps") or -1)
+    if steps < 0:
+        steps = int(items / plan.global_batch * float(config.get("num_train_epochs") or 3))
+    where = f"{world} process(es) on {plan.cluster.nodes} node(s)"
+    text = f"{plan.global_batch} samples a step = {each} x {times} accumulated x {where}; about {steps:,} steps"
+    return Finding("batch", text)
+
+
+def _memory(plan: Plan, need: Memory) -> Finding:
+    if plan.config.get("use_cpu"):
+        total, free, where = *_ram(), f"of this machine's RAM for {plan.cluster.processes} process(es)"
+        wanted = need.total * plan.cluster.processes
+    else:
+        total, free = _gpu_memory()
+        wanted, where = need.total, "on each GPU"
+    parts = f"weights, gradients, optimizer {_gib(need.states)}, activations {_gib(need.activations)}, rest "
+    text = f"about {_gib(wanted)} of {_gib(total)} {where} ({parts}{_gib(need.buffers)})"
+    if wanted > total:
+        hint = "more GPUs, deepspeed=train/deepspeed_zero3.json, finetuning_type=lora or a lower cutoff_len"
+        return Finding("memory", f"{text}: too little; use {hint}", bad=True)
+    if wanted > free:
+        return Finding("memory", f"{text}, of which {_gib(free)} are free: other programs hold the rest", bad=True)
+    return Finding("memory", text + (": tight" if wanted > 0.9 * free else ""))
+
+
+def _ram() -> tuple[int, int]:
+    """(total, available) bytes."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    total, free = (int(fields[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
+    return total, free
+
+
+def _gpu_memory() -> tuple[int, int]:
+    """(total, free) bytes of the fullest GPU. Asked of the driver: torch would keep a context on the GPU."""
+    command = ["nvidia-smi", "--query-gpu=memory.total,memory.free", "--format=csv,noheader,nounits"]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible:
+        command += ["-i", visible]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        rows = [tuple(int(value) * 2**20 for value in line.split(",")) for line in done.stdout.splitlines()]
+        total, free = min(rows, key=lambda row: row[1])
+    except (OSError, subprocess.SubprocessError, ValueError) as exc:
+        raise DataError(
+            f"nvidia-smi does not tell the memory of the GPUs ({exc}); PREFLIGHT=off goes on without"
+        ) from exc
+    return total, free
+
+
+def _disk(output: Path, need: int) -> Finding:
+    folder = output
+    while not folder.is_dir():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    text = f"up to {_gib(need)} for checkpoints in {output}, {_gib(free)} free"
+    if free < need:
+        return Finding("disk", f"{text}: too little; choose another output_dir=..., or save_only_model=true", bad=True)
+    return Finding("disk", text)
+
+
+def _gib(size: float) -> str:
+    return f"{size / GIB:.3g} GiB"

@@ -1,0 +1,233 @@
+"""Launches a supervised fine-tuning recipe on LLaMA-Factory: checks first, resumes by itself, keeps the batch size.
+
+    python -m vilasr.training.sft config_cold_start.yaml [key=value ...]
+
+From the environment: NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT, NPROC_PER_NODE as for torchrun; GLOBAL_BATCH, the
+samples of one optimizer step on any number of GPUs; PREFLIGHT=off skips the checks, PREFLIGHT=only stops after them,
+PREFLIGHT=full looks at every item instead of a sample.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vilasr.data_check.dataset_info import Dataset, read_dataset_info
+from vilasr.prompts import ProfileError
+from vilasr.tasks import DataError
+from vilasr.training.carry_profile import carry_profile
+from vilasr.training.cluster import Cluster, accumulation_steps, read_cluster
+from vilasr.training.recipe import ROOT, read_config, read_overrides
+from vilasr.training.resume import choose_checkpoint, look, prepare_output, settings_of
+
+log = logging.getLogger(__name__)
+
+PREFLIGHTS = ("on", "only", "full", "off")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will run: LLaMA-Factory's configuration, on which processes, from which checkpoint."""
+
+    config: Mapping[str, Any]
+    datasets: Sequence[Dataset]
+    cluster: Cluster
+    global_batch: int
+    resume: Path | None
+    fresh: bool
+    settings: Mapping[str, Any]
+
+    @property
+    def output(self) -> Path:
+        return Path(self.config["output_dir"])
+
+
+def make_plan(path: Path, overrides: Sequence[str], environment: Mapping[str, str], gpus: int | None = None) -> Plan:
+    """Everything decided before a process starts; nothing is written. `gpus` are those of this machine, by default as
+    many as torch sees. Raises DataError."""
+    config = read_config(path, overrides)
+    for key in ("model_name_or_path", "dataset_dir", "dataset", "output_dir"):
+        if not isinstance(config.get(key), str) or not config[key]:
+            raise DataError(f"key {key!r} must be given in {path} or as {key}=...")
+    if config.get("use_cpu"):
+        gpus = 0
+    elif gpus is None:
+        gpus = _visible_gpus()
+    cluster = read_cluster(environment, gpus)
+    if not config.get("use_cpu") and not gpus:
+        raise DataError("no GPU is visible on this machine; a small model trains on the CPU with use_cpu=true")
+    datasets = chosen_datasets(config)
+    per_device = _whole(config, "per_device_train_batch_size", 8)
+    target = environment.get("GLOBAL_BATCH") or "32"
+    if not target.isdigit() or int(target) < 1:
+        raise DataError(f"GLOBAL_BATCH is {target!r}; it must be a whole number of samples")
+    batch = int(target)
+    if "gradient_accumulation_steps" in read_overrides(overrides):
+        batch = per_device * cluster.world * _whole(config, "gradient_accumulation_steps", 1)
+    else:
+        config["gradient_accumulation_steps"] = accumulation_steps(batch, per_device, cluster.world)
+    if config.get("use_cpu") and cluster.world > 1:
+        config["ddp_backend"] = "gloo"
+    _check_deepspeed(config)
+    fresh = bool(config.get("overwrite_output_dir"))
+    # what is trained on belongs to the settings: a resumed run must see the same data
+    data = {dataset.name: _digest(dataset.file) for dataset in datasets if dataset.file}
+    settings = {**settings_of(config, batch), "data": data}
+    resume = None
+    if not fresh and not config.get("resume_from_checkpoint"):
+        resume = choose_checkpoint(Path(config["output_dir"]), settings, cluster.world)
+        if resume is not None and config.get("ddp_backend") == "gloo":
+            raise DataError(
+                f"{resume}: torch cannot resume on a CPU with several processes; set NPROC_PER_NODE=1 NNODES=1"
+            )
+        if resume is not None:
+            config["resume_from_checkpoint"] = str(resume)
+    return Plan(config, datasets, cluster, batch, resume, fresh, settings)
+
+
+def chosen_datasets(config: Mapping[str, Any]) -> list[Dataset]:
+    """The data files a recipe names. Raises DataError for one that is not listed or not there."""
+    folder = Path(config["dataset_dir"])
+    known = read_dataset_info(folder)
+    chosen = []
+    for name in (part.strip() for part in str(config["dataset"]).split(",")):
+        if name not in known:
+            raise DataError(
+                f"dataset: {name!r} is not in {folder / 'dataset_info.json'}, which lists {', '.join(known)}"
+            )
+        file = known[name].file
+        if file is not None and not file.is_file():
+            raise DataError(
+                f"dataset: {name!r}: {file} does not exist; unpack the archives with unzip.py, or fix dataset_dir"
+            )
+        chosen.append(known[name])
+    return chosen
+
+
+def _whole(config: Mapping[str, Any], key: str, default: int) -> int:
+    value = config.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise DataError(f"{key}: must be a whole number from 1, not {value!r}")
+    return value
+
+
+def _check_deepspeed(config: Mapping[str, Any]) -> None:
+    given = config.get("deepspeed")
+    if not given:
+        return
+    if isinstance(given, str) and not Path(given).is_file():
+        raise DataError(f"deepspeed: no file {given}")
+    if importlib.util.find_spec("deepspeed") is None:
+        raise DataError(
+            "deepspeed: the package is not installed; run bash setup.sh on a machine with a GPU (DEVICE=cuda)"
+        )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def command(plan: Plan, config_file: Path) -> list[str]:
+    """One process without torchrun where that is enough; the arguments are a list, so that any path works."""
+    cluster = plan.cluster
+    start = [sys.executable, "-m"]
+    if cluster.world > 1 or plan.config.get("deepspeed"):
+        start += ["torch.distributed.run", "--nnodes", str(cluster.nodes), "--node-rank", str(cluster.rank)]
+        start += ["--nproc-per-node", str(cluster.processes)]
+        start += ["--master-addr", cluster.address, "--master-port", str(cluster.port), "-m"]
+    return [*start, "llamafactory.launcher", str(config_file)]
+
+
+def process_environment(plan: Plan, environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of the processes; what the user has set stays."""
+    found = dict(environment)
+    paths = [str(ROOT), *filter(None, [environment.get("PYTHONPATH")])]
+    found["PYTHONPATH"] = os.pathsep.join(paths)
+    found.setdefault("TOKENIZERS_PARALLELISM", "false")
+    found.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin make a busy laptop ten times slower
+    if Path(plan.config["model_name_or_path"]).is_dir():
+        found.setdefault("HF_HUB_OFFLINE", "1")
+    if plan.config.get("use_cpu"):
+        found["CUDA_VISIBLE_DEVICES"] = ""  # else LLaMA-Factory prepares for the GPUs it sees
+        found.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // plan.cluster.processes)))
+    else:  # as LLaMA-Factory's own launcher does
+        found.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+        found.setdefault("TORCH_NCCL_AVOID_RECORD_STREAMS", "1")
+    return found
+
+
+def run(plan: Plan) -> int:
+    """Train; returns the exit status. The profile is put beside the weights when all is done."""
+    if plan.cluster.rank == 0:
+        prepare_output(plan.output, plan.settings, plan.fresh)
+    with tempfile.TemporaryDirectory(prefix="vilasr-sft-") as folder:
+        config_file = Path(folder) / "config.yaml"
+        config_file.write_text(yaml.safe_dump(dict(plan.config), allow_unicode=True), encoding="utf-8")
+        status = _wait(command(plan, config_file), process_environment(plan, os.environ))
+    if status:
+        last = look(plan.output).checkpoint
+        again = f"the same command goes on from {last}" if last else "no checkpoint was written yet"
+        log.error("training ended with status %d; %s", status, again)
+    elif plan.cluster.rank == 0:
+        log.info("profile: %s", carry_profile(dict(plan.config)))
+    return status
+
+
+def _wait(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    with subprocess.Popen(arguments, env=dict(environment)) as process:
+        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())  # Slurm's way to stop a job
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:  # the processes got it too: let them end
+            status = process.wait()
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    return status if status >= 0 else 128 - status
+
+
+def main(arguments: Sequence[str]) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if not arguments or arguments[0].startswith("-"):
+        log.error("usage: python -m vilasr.training.sft CONFIG [key=value ...]")
+        return 2
+    checks = os.environ.get("PREFLIGHT") or "on"
+    try:
+        if checks not in PREFLIGHTS:
+            raise DataError(f"PREFLIGHT is {checks!r}; it may be {', '.join(PREFLIGHTS)}")
+        plan = make_plan(Path(arguments[0]), arguments[1:], os.environ)
+        if look(plan.output).finished and not plan.fresh and checks != "only":
+            log.info("%s is trained already; overwrite_output_dir=true starts over", plan.output)
+            return 0
+        if checks != "off":
+            from vilasr.training.preflight import preflight
+
+            if not preflight(plan, whole=checks == "full"):
+                log.error("nothing was started; PREFLIGHT=off would start nevertheless")
+                return 1
+        return 0 if checks == "only" else run(plan)
+    except (DataError, ProfileError, OSError) as exc:
+        log.error("%s: error: %s", Path(arguments[0]).name, exc)
+        return 1
+
+
+def _visible_gpus() -> int:
+    import torch  # takes seconds, which a run on the CPU can save
+
+    return torch.cuda.device_count()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
