@@ -2,32 +2,102 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
-import yaml
+
+from vilasr.maze_files import DATASET_ENTRY, Format
+from vilasr.training.recipe import read_config
 
 ROOT = Path(__file__).resolve().parents[1]
-SFT = sorted((ROOT / "train" / "cold_start").glob("*/*.yaml"))
+STAGES = {"cold_start": "cold_start", "reflective_rejection_sampling": "reflective"}
+SFT = sorted(path for stage in STAGES for path in (ROOT / "train" / stage).glob("*/*.yaml"))
+FULL = [path for path in SFT if path.parent.name != "nano"]
+SOURCES = ("vqa", "maze", "GPT4Scene", "SR_91k")
 
 
-@pytest.mark.parametrize("path", SFT, ids=lambda path: path.parent.name)
+def name_of(path: Path) -> str:
+    return f"{path.parent.parent.name}-{path.parent.name}"
+
+
+def stage_of(path: Path) -> str:
+    return STAGES[path.parent.parent.name]
+
+
+def test_all_recipes_are_there():
+    assert [name_of(path) for path in SFT] == [
+        "cold_start-nano",
+        "cold_start-vilasr_full_qwen2.5_vl_7b_32gpu",
+        "cold_start-vilasr_full_qwen2.5_vl_7b_8gpu",
+        "reflective_rejection_sampling-nano",
+        "reflective_rejection_sampling-vilasr_full_qwen2.5_vl_7b",
+    ]
+
+
+@pytest.mark.parametrize("path", SFT, ids=name_of)
 def test_it_opens_with_purpose_launch_and_override(path):
     head = path.read_text().split("\n\n")[0]
     assert head.startswith("# ")
-    assert f"bash {path.parent.relative_to(ROOT)}/train_cold_start.sh" in head
+    script = path.parent / f"train_{stage_of(path)}.sh"
+    assert path.name == f"config_{stage_of(path)}.yaml"
+    assert script.is_file()
+    assert f"bash {script.relative_to(ROOT)}" in head
     assert "override" in head
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("path", SFT, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", SFT, ids=name_of)
 def test_llamafactory_reads_it(path, nano, tmp_path):
     from llamafactory.hparams import get_train_args
 
-    config = yaml.safe_load(path.read_text())
-    config |= {"model_name_or_path": str(nano), "output_dir": str(tmp_path)}
+    config = read_config(path) | {"model_name_or_path": str(nano), "output_dir": str(tmp_path)}
+    # DeepSpeed and bfloat16 want a GPU: their keys are checked by themselves
+    config |= {"deepspeed": None, "bf16": False, "use_cpu": True}
     model_args, data_args, training_args, finetuning_args, _ = get_train_args(config)
     assert data_args.template == "qwen2_vl"
     assert finetuning_args.stage == "sft"
     assert model_args.image_max_pixels >= 448 * 28 * 28 >= 56 * 56 >= model_args.image_min_pixels
     assert training_args.do_train
+
+
+@pytest.mark.parametrize("path", FULL, ids=name_of)
+def test_numbers_of_the_7b_recipe(path):
+    """Paper, section 4.1 and appendix; the published recipe where the paper is silent."""
+    config = read_config(path)
+    assert config["dataset"].split(",") == [f"{source}_{stage_of(path)}" for source in SOURCES]
+    numbers = {
+        "learning_rate": 1e-5,
+        "num_train_epochs": 3.0,
+        "warmup_ratio": 0.1,
+        "lr_scheduler_type": "cosine",
+        "cutoff_len": 18432,
+        "bf16": True,
+        "freeze_vision_tower": True,
+        "freeze_multi_modal_projector": True,
+        "freeze_language_model": False,
+        "image_max_pixels": 1280 * 28 * 28,
+    }
+    assert {key: config[key] for key in numbers} == numbers
+    gpus = 32 if "32gpu" in path.parent.name else 8
+    assert gpus * config["per_device_train_batch_size"] * config["gradient_accumulation_steps"] == 32
+    assert json.loads(Path(config["deepspeed"]).read_text())["zero_optimization"]["stage"] == 3
+
+
+def test_each_stage_starts_from_the_one_before():
+    for cold, reflective in (("vilasr_full_qwen2.5_vl_7b_8gpu", "vilasr_full_qwen2.5_vl_7b"), ("nano", "nano")):
+        first = read_config(ROOT / f"train/cold_start/{cold}/config_cold_start.yaml")
+        second = read_config(ROOT / f"train/reflective_rejection_sampling/{reflective}/config_reflective.yaml")
+        assert second["model_name_or_path"] == first["output_dir"]
+        assert second["output_dir"] != first["output_dir"]
+
+
+def test_dataset_info_lists_the_eight_files():
+    info = json.loads((ROOT / "ViLaSR-data/dataset_info.json").read_text())
+    assert info == {
+        f"{source}_{stage}": {"file_name": f"{folder}/{source}.json", **DATASET_ENTRY}
+        for folder, stage in STAGES.items()
+        for source in SOURCES
+    }
+    for kind in (Format.COLD_START, Format.REFLECTIVE):
+        assert info[str(kind.dataset)]["file_name"] == str(kind.file), "made mazes go to the same place"

@@ -12,6 +12,7 @@ import pytest
 from tests.golden import Golden, golden_traces
 from vilasr.maze_files import DATASET_ENTRY
 from vilasr.messages import Picture
+from vilasr.training.lengths import TokenCounter
 
 pytestmark = pytest.mark.engine
 
@@ -97,6 +98,14 @@ def test_sft_tokens_equal_session_tokens(name, trained, vllm):
     assert trained[name]["ids"] == ids + newline  # LLaMA-Factory also ends the last turn's line
     assert trained[name]["grid"] == grids
     assert counted == len(ids), "our own count of expanded tokens"
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_lengths_are_counted_without_opening_an_image(name, trained, nano):
+    episode = GOLDEN[name].run()
+    sizes = [picture.image.size for message in episode.messages for picture in message.pictures]
+    counted = TokenCounter(str(nano)).count([(m.role, m.text()) for m in episode.messages], sizes)
+    assert counted == len(trained[name]["ids"])
 
 
 @pytest.mark.parametrize("name", GOLDEN)
