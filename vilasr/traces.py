@@ -80,8 +80,10 @@ class Trace:
     def well_formed(self) -> bool:
         """Every reply parses by the grammar and every mark lies in its image (the paper's S_format, made strict).
 
-        A repeated mark, or one beyond the image budget, is well-formed: it ends the drawing, not the format."""
-        return bool(self.steps) and all(step.error is None and not step.departures for step in self.steps)
+        A repeated mark, or one beyond the image budget, is well-formed: it ends the drawing, not the format. A reply
+        cut at a forbidden token is not, and no step says so: it was never parsed."""
+        cut = self.stop_reason is StopReason.FORBIDDEN_TOKEN
+        return bool(self.steps) and not cut and all(s.error is None and not s.departures for s in self.steps)
 
     @property
     def marks(self) -> tuple[Mark, ...]:

@@ -80,8 +80,10 @@ def test_too_little_memory_or_disk(nano, mazes, tmp_path, caplog, monkeypatch):
     assert "too little; choose another output_dir" in caplog.text
 
 
+@pytest.mark.engine
 def test_shape_counts_the_real_model(nano):
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     shape = shape_of(str(nano))
     model = transformers.Qwen2_5_VLForConditionalGeneration.from_pretrained(nano)
     assert shape.total == sum(p.numel() for p in model.parameters())

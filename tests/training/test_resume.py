@@ -59,7 +59,7 @@ def test_a_checkpoint_cut_off_is_set_aside_and_the_one_before_taken(output, dama
     assert last.is_dir(), "choosing writes nothing: every node does it"
     prepare_output(output, SETTINGS, fresh=False)
     assert not last.exists()
-    assert (output / "checkpoint-200.incomplete-1").is_dir()
+    assert (output / "incomplete-checkpoint-200-1").is_dir()
     assert why in caplog.text
     assert look(output).incomplete == ()
 

@@ -131,19 +131,20 @@ def _compare(output: Path, settings: Mapping[str, Any]) -> None:
 def prepare_output(output: Path, settings: Mapping[str, Any], fresh: bool) -> None:
     """Set cut-off checkpoints aside, with `fresh` everything; then note the settings. Of one process alone."""
     if fresh and output.is_dir() and any(output.iterdir()):
-        _set_aside(output, "previous")
+        _set_aside(output, f"{output.name}.previous")
     output.mkdir(parents=True, exist_ok=True)
     for path in look(output).incomplete:
         log.warning("%s: %s", path, why_incomplete(path))
-        _set_aside(path, "incomplete")
+        _set_aside(path, f"incomplete-{path.name}")  # the trainer would rotate away any checkpoint-*
     part = output / f".{RUN_FILE}.part"
     part.write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(part, output / RUN_FILE)
 
 
-def _set_aside(path: Path, why: str) -> None:
-    number = 1
-    while (aside := path.with_name(f"{path.name}.{why}-{number}")).exists():
+def _set_aside(path: Path, name: str) -> None:
+    number, aside = 1, path.with_name(f"{name}-1")
+    while aside.exists():
         number += 1
+        aside = path.with_name(f"{name}-{number}")
     path.rename(aside)
     log.info("%s is now %s", path, aside)
