@@ -16,7 +16,7 @@ from vilasr.prompts import PROFILE_NAME
 from vilasr.tasks import DataError
 from vilasr.training.recipe import ROOT
 from vilasr.training.resume import RUN_FILE, prepare_output
-from vilasr.training.sft import command, main, make_plan, process_environment
+from vilasr.training.sft import command, main, make_plan, process_environment, trainer_config
 
 
 @pytest.fixture
@@ -166,3 +166,12 @@ def test_settings_are_written_beside_the_checkpoints(config):
     assert saved["learning_rate"] == 1e-5
     assert saved["global_batch"] == 32
     assert set(saved["data"]) == {"a", "b"}
+
+
+def test_a_resumed_run_loads_its_model_from_the_checkpoint(config, nano):
+    """transformers alone would go on with the old language model; DeepSpeed restores its own copy."""
+    same = make_plan(config, [f"resume_from_checkpoint={nano}"], {}, 1)
+    assert trainer_config(same)["model_name_or_path"] == str(nano)
+    assert same.config["model_name_or_path"] == "Qwen/Qwen2.5-VL-7B-Instruct", "whose profile is carried on"
+    fresh = make_plan(config, [], {}, 1)
+    assert trainer_config(fresh)["model_name_or_path"] == "Qwen/Qwen2.5-VL-7B-Instruct"

@@ -21,6 +21,11 @@ from vilasr.training.recipe import read_config
 log = logging.getLogger(__name__)
 
 
+def places(config: dict[str, Any]) -> tuple[Path, Path]:
+    """Where a profile is looked for: beside the data, beside the model the training starts from."""
+    return Path(config["dataset_dir"]) / PROFILE_NAME, Path(config["model_name_or_path"]) / PROFILE_NAME
+
+
 def carry_profile(config: dict[str, Any]) -> Path:
     """Copy; returns where to. Raises DataError or ProfileError."""
     for key in ("dataset_dir", "model_name_or_path", "output_dir"):
@@ -29,8 +34,7 @@ def carry_profile(config: dict[str, Any]) -> Path:
     output = Path(config["output_dir"])
     if not output.is_dir():
         raise DataError(f"{output}: no such folder; the training did not finish")
-    beside_data = Path(config["dataset_dir"]) / PROFILE_NAME
-    beside_model = Path(config["model_name_or_path"]) / PROFILE_NAME
+    beside_data, beside_model = places(config)
     source = next((path for path in (beside_data, beside_model) if path.is_file()), None)
     profile = load_profile(source) if source else default_profile()
     if source is None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from vilasr.data_check import Options, Severity, check, limits_of, of_config
 from vilasr.tasks import DataError
+from vilasr.training.carry_profile import places
 from vilasr.training.lengths import DEFAULT_CUTOFF, TEMPLATE, LengthCheck
 from vilasr.training.memory import GIB, Memory, disk_needed, estimate, shape_of
 
@@ -55,6 +56,7 @@ def _findings(plan: Plan, whole: bool) -> Iterator[Finding]:
         items = finding[1]
     counted = sorted(lengths.lengths)
     yield from _lengths(plan, counted, lengths.cutoff)
+    yield _profile(plan)
     yield _batch(plan, items)
     shape = shape_of(plan.config["model_name_or_path"])
     if counted:
@@ -106,6 +108,15 @@ def _lengths(plan: Plan, lengths: list[int], cutoff: int) -> Iterator[Finding]:
     cut = sum(length > cutoff for length in lengths)
     text = f"median {statistics.median_low(lengths):,}, longest {lengths[-1]:,} tokens of {len(lengths):,} counted; "
     yield Finding("lengths", f"{text}{cut} longer than cutoff_len={cutoff:,}", bad=cut > 0)
+
+
+def _profile(plan: Plan) -> Finding:
+    beside_data, beside_model = places(dict(plan.config))
+    found = next((path for path in (beside_data, beside_model) if path.is_file()), None)
+    if found:
+        return Finding("profile", f"{found} goes beside the weights")
+    text = "none beside the data or the model: the model will be served in our default wording. Data with its own "
+    return Finding("profile", f"{text}needs {beside_data}, which tools/read_profile.py writes")
 
 
 def _batch(plan: Plan, items: int) -> Finding:

@@ -12,7 +12,18 @@ import yaml
 from vilasr.tasks import DataError
 
 ROOT = Path(__file__).resolve().parents[2]  # of the repository: what a recipe's relative paths start from
-_PATHS = ("dataset_dir", "media_dir", "output_dir", "deepspeed", "tokenized_path", "cache_dir", "model_name_or_path")
+_MODELS = ("model_name_or_path", "adapter_name_or_path")  # folders, or names on the hub
+_PATHS = (
+    "dataset_dir",
+    "media_dir",
+    "output_dir",
+    "deepspeed",
+    "tokenized_path",
+    "cache_dir",
+    "model_name_or_path",
+    "resume_from_checkpoint",
+    "adapter_name_or_path",
+)
 
 
 class _Loader(yaml.SafeLoader):
@@ -73,6 +84,6 @@ def _value(key: str, value: Any, start: Path) -> Any:
     if key not in _PATHS:
         return value
     path = start / value
-    if key == "model_name_or_path" and not path.exists() and value.count("/") == 1 and not value.startswith((".", "/")):
+    if key in _MODELS and not path.exists() and value.count("/") == 1 and not value.startswith((".", "/")):
         return value  # as in Qwen/Qwen2.5-VL-7B-Instruct
     return str(path)

@@ -108,7 +108,7 @@ def chosen_datasets(config: Mapping[str, Any]) -> list[Dataset]:
                 f"dataset: {name!r} is not in {folder / 'dataset_info.json'}, which lists {', '.join(known)}"
             )
         file = known[name].file
-        if file is not None and not file.is_file():
+        if file is not None and not file.exists():
             raise DataError(
                 f"dataset: {name!r}: {file} does not exist; unpack the archives with unzip.py, or fix dataset_dir"
             )
@@ -136,8 +136,12 @@ def _check_deepspeed(config: Mapping[str, Any]) -> None:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    """Of a file, or of all in a folder that is one dataset."""
+    whole = hashlib.sha256()
+    for part in sorted(path.iterdir()) if path.is_dir() else [path]:
+        with part.open("rb") as file:
+            whole.update(hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()[:16]
 
 
 def command(plan: Plan, config_file: Path) -> list[str]:
@@ -169,13 +173,27 @@ def process_environment(plan: Plan, environment: Mapping[str, str]) -> dict[str,
     return found
 
 
+def trainer_config(plan: Plan) -> dict[str, Any]:
+    """The configuration as LLaMA-Factory gets it.
+
+    A resumed run also loads its model from the checkpoint. Left to itself, transformers 5.5.4 takes the weights by the
+    names they have in memory, Qwen2.5-VL's are saved under others, and it goes on with the language model it started
+    from, with no more than a warning. DeepSpeed restores its own copy, in full precision.
+    """
+    config = dict(plan.config)
+    checkpoint = config.get("resume_from_checkpoint")
+    if checkpoint and not config.get("deepspeed") and (Path(checkpoint) / "config.json").is_file():
+        config["model_name_or_path"] = checkpoint
+    return config
+
+
 def run(plan: Plan) -> int:
     """Train; returns the exit status. The profile is put beside the weights when all is done."""
     if plan.cluster.rank == 0:
         prepare_output(plan.output, plan.settings, plan.fresh)
     with tempfile.TemporaryDirectory(prefix="vilasr-sft-") as folder:
         config_file = Path(folder) / "config.yaml"
-        config_file.write_text(yaml.safe_dump(dict(plan.config), allow_unicode=True), encoding="utf-8")
+        config_file.write_text(yaml.safe_dump(trainer_config(plan), allow_unicode=True), encoding="utf-8")
         status = _wait(command(plan, config_file), process_environment(plan, os.environ))
     if status:
         last = look(plan.output).checkpoint
