@@ -11,6 +11,9 @@
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 PYTHON=${PYTHON:-$ROOT/.venv/bin/python}
-[ -x "$PYTHON" ] || PYTHON=python3
+command -v "$PYTHON" >/dev/null || {
+  echo "${0##*/}: no interpreter $PYTHON; run bash setup.sh first, or name one: PYTHON=..." >&2
+  exit 1
+}
 export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
 exec "$PYTHON" -m vilasr.training.sft "$@"

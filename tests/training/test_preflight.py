@@ -71,13 +71,43 @@ def test_broken_data_is_found_in_the_sample_or_only_in_full(nano, mazes, tmp_pat
 
 
 @pytest.mark.engine
+def test_a_few_mistakes_are_told_and_no_obstacle(nano, mazes, tmp_path, caplog, monkeypatch):
+    caplog.set_level(logging.INFO)
+    data = tmp_path / "data"
+    shutil.copytree(mazes / "train", data)
+    path = data / "cold_start/maze.json"
+    items = json.loads(path.read_text())
+    items[3]["conversations"][-1]["content"] = "I do not know."
+    path.write_text(json.dumps(items))
+    plan = plan_of(nano, mazes, tmp_path, f"dataset_dir={data}")
+    assert not preflight(plan), "1 of 64 is more than one in a hundred"
+    path.write_text(json.dumps(items * 2))
+    monkeypatch.setattr(module, "MOST_WRONG", 0.02)
+    assert preflight(plan)
+    assert "item 3" in caplog.text
+    assert "no reason not to start" in caplog.text
+
+
+@pytest.mark.engine
+def test_an_earlier_checkpoint_gives_way_to_the_next(nano, mazes, tmp_path, caplog, monkeypatch):
+    """A resumed run needs no second copy of what is on the disk already."""
+    plan = plan_of(nano, mazes, tmp_path)
+    need = disk_needed(shape_of(str(nano)), plan.config)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, need - 1000))  # type: ignore[attr-defined]
+    assert not preflight(plan)
+    (plan.output / "checkpoint-2").mkdir(parents=True)
+    (plan.output / "checkpoint-2/optimizer.pt").write_bytes(bytes(2000))
+    assert preflight(plan)
+
+
+@pytest.mark.engine
 def test_too_little_memory_or_disk(nano, mazes, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(module, "_ram", lambda: (GIB, GIB // 2))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 1000))  # type: ignore[attr-defined]
     assert not preflight(plan_of(nano, mazes, tmp_path))
     assert "of 1 GiB of this machine's RAM" in caplog.text
     assert "too little; use more GPUs" in caplog.text
-    assert "too little; choose another output_dir" in caplog.text
+    assert "too little; free some, or choose another output_dir" in caplog.text
 
 
 @pytest.mark.engine

@@ -5,7 +5,16 @@ import pytest
 
 from vilasr.prompts import PROFILE_NAME
 from vilasr.tasks import DataError
-from vilasr.training.resume import RUN_FILE, choose_checkpoint, look, prepare_output, settings_of, why_incomplete
+from vilasr.training.resume import (
+    RUN_FILE,
+    check_output,
+    choose_checkpoint,
+    claim,
+    look,
+    prepare_output,
+    settings_of,
+    why_incomplete,
+)
 
 SETTINGS = {"learning_rate": 1e-5, "global_batch": 32}
 
@@ -48,7 +57,6 @@ def test_the_last_checkpoint_is_taken_by_its_number(output):
         (lambda c: (c / "trainer_state.json").write_text('{"global_st'), "cut off"),
         (lambda c: (c / "trainer_state.json").write_text("{}"), "global_step"),
         (lambda c: (c / "model.safetensors").unlink(), "model.safetensors"),
-        (lambda c: (c / "optimizer.pt").unlink(), "no optimizer state"),
     ],
 )
 def test_a_checkpoint_cut_off_is_set_aside_and_the_one_before_taken(output, damage, why, caplog):
@@ -80,7 +88,9 @@ def test_other_settings_are_refused_by_name(output):
 
 def test_what_changes_nothing_may_differ():
     config = {"learning_rate": 1e-5, "logging_steps": 10, "per_device_train_batch_size": 1, "output_dir": "a"}
-    assert settings_of(config, 32) == SETTINGS
+    assert settings_of({**config, "dataset_dir": "/mnt/data"}, 32) == SETTINGS
+    here, there = ({"model_name_or_path": f"{disk}/models/7b"} for disk in ("/a", "/b"))
+    assert settings_of(here, 32) == settings_of(there, 32), "a disk mounted elsewhere"
 
 
 def test_settings_absent_or_broken(output, caplog):
@@ -107,3 +117,53 @@ def test_a_fresh_start_keeps_what_was_there(output):
     assert (output.parent / "out.previous-1" / "checkpoint-200").is_dir()
     prepare_output(output, {"learning_rate": 2}, fresh=True)
     assert (output.parent / "out.previous-2" / RUN_FILE).is_file()
+
+
+def test_weights_without_optimizer_are_kept_and_not_gone_on_from(output):
+    for step in (90, 200):
+        (output / f"checkpoint-{step}" / "optimizer.pt").unlink()
+    with pytest.raises(DataError, match="checkpoint-200: has no optimizer state"):
+        choose_checkpoint(output, SETTINGS, 1)
+    prepare_output(output, SETTINGS, fresh=False)
+    assert (output / "checkpoint-200").is_dir()
+
+
+def test_a_checkpoint_named_by_the_user_is_not_set_aside(output):
+    last = output / "checkpoint-200"
+    (last / "trainer_state.json").unlink()
+    prepare_output(output, SETTINGS, fresh=False, named=last)
+    assert last.is_dir()
+
+
+@pytest.mark.parametrize("place", ["model", "data", "data/.."])
+def test_an_output_folder_that_holds_what_is_needed_is_refused(tmp_path, place, monkeypatch):
+    for name in ("model", "data", "work"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    config = {"model_name_or_path": str(tmp_path / "model"), "dataset_dir": str(tmp_path / "data")}
+    with pytest.raises(DataError, match="which the training needs"):
+        check_output({**config, "output_dir": str(tmp_path / place)}, fresh=False)
+    check_output({**config, "output_dir": str(tmp_path / "data/out")}, fresh=True)
+
+
+def test_overwriting_takes_only_what_a_training_made(output, tmp_path, nano):
+    config = {"model_name_or_path": str(nano), "dataset_dir": str(tmp_path / "data"), "output_dir": str(output)}
+    check_output(config, fresh=True)
+    with pytest.raises(DataError, match="exclude each other"):
+        check_output({**config, "resume_from_checkpoint": "x"}, fresh=True)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.tex").touch()
+    check_output({**config, "output_dir": str(mine)}, fresh=False)
+    with pytest.raises(DataError, match="was not made by a training"):
+        check_output({**config, "output_dir": str(mine)}, fresh=True)
+
+
+def test_two_runs_cannot_have_one_folder(tmp_path):
+    with claim(tmp_path / "out"):
+        with pytest.raises(DataError, match="another run is writing"), claim(tmp_path / "out"):
+            pass
+        with claim(tmp_path / "other"):
+            pass
+    with claim(tmp_path / "out"):
+        pass

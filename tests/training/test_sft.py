@@ -62,6 +62,8 @@ def test_accumulation_given_by_hand_is_kept(config):
         (["deepspeed=none.json"], {}, 8, r"deepspeed: no file .*none\.json"),
         ([], {}, 0, "no GPU is visible"),
         ([], {"GLOBAL_BATCH": "many"}, 8, "GLOBAL_BATCH is 'many'"),
+        ([], {"GLOBAL_BATCH": "²"}, 8, "GLOBAL_BATCH is '²'"),
+        (["output_dir=/"], {}, 8, "output_dir: / is or holds"),
         ([], {"NNODES": "4"}, 8, "NODE_RANK is not set"),
         ([], {}, 7, "a batch of 32 cannot be shared by 7 processes"),
         (["per_device_train_batch_size=two"], {}, 8, "per_device_train_batch_size: must be a whole number"),
@@ -78,6 +80,8 @@ def test_one_process_runs_without_torchrun_and_several_with_it(config):
     alone = make_plan(config, ["use_cpu=true"], {}, 0)
     assert command(alone, config) == [sys.executable, "-m", "llamafactory.launcher", str(config)]
     assert process_environment(alone, {})["CUDA_VISIBLE_DEVICES"] == ""
+    # LLaMA-Factory refuses several visible GPUs outside torchrun, also where one is to be used
+    assert "torch.distributed.run" in command(make_plan(config, [], {"NPROC_PER_NODE": "1"}, 8), config)
     several = make_plan(config, [], {"NNODES": "4", "NODE_RANK": "1", "MASTER_ADDR": "127.0.0.1"}, 8)
     words = command(several, config)
     for name, value in (("nnodes", "4"), ("node-rank", "1"), ("nproc-per-node", "8"), ("master-port", "29500")):
@@ -104,7 +108,12 @@ def test_changed_data_is_noticed_on_resume(config, nano):
     (config.parent / "data" / "b.json").write_text("[{}]")
     with pytest.raises(DataError, match=r"other settings \(data was"):
         make_plan(config, [], {}, 8)
-    assert make_plan(config, ["overwrite_output_dir=true"], {}, 8).fresh
+    over = ["overwrite_output_dir=true"]
+    assert make_plan(config, over, {}, 8).fresh
+    (config.parent / "data" / "b.json").write_text("[]")
+    again = make_plan(config, over, {"SLURM_RESTART_COUNT": "1"}, 8)
+    assert not again.fresh, "a job that Slurm starts again goes on"
+    assert again.config["overwrite_output_dir"] is False
 
 
 def test_main_reports_errors_in_one_line(config, caplog, monkeypatch):
@@ -175,3 +184,10 @@ def test_a_resumed_run_loads_its_model_from_the_checkpoint(config, nano):
     assert same.config["model_name_or_path"] == "Qwen/Qwen2.5-VL-7B-Instruct", "whose profile is carried on"
     fresh = make_plan(config, [], {}, 1)
     assert trainer_config(fresh)["model_name_or_path"] == "Qwen/Qwen2.5-VL-7B-Instruct"
+
+
+def test_an_interpreter_that_is_not_there_is_named(tmp_path):
+    call = ["bash", str(SCRIPTS[0])]
+    done = subprocess.run(call, env={**os.environ, "PYTHON": "/no/python"}, text=True, capture_output=True)
+    assert done.returncode == 1
+    assert done.stderr == "sft.sh: no interpreter /no/python; run bash setup.sh first, or name one: PYTHON=...\n"

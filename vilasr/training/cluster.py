@@ -34,21 +34,21 @@ def read_cluster(environment: Mapping[str, str], gpus: int) -> Cluster:
 
     Raises DataError naming the variable and what it should be.
     """
-    nodes = _number(environment, "NNODES", 1, 1, 100_000)
-    processes = _number(environment, "NPROC_PER_NODE", max(gpus, 1), 1, 1024)
+    nodes = whole_number(environment, "NNODES", 1, 1, 100_000)
+    processes = whole_number(environment, "NPROC_PER_NODE", max(gpus, 1), 1, 1024)
     if gpus and processes > gpus:
         raise DataError(f"NPROC_PER_NODE is {processes}, but this machine shows {gpus} GPUs; lower it")
     if nodes == 1:
-        port = _number(environment, "MASTER_PORT", 0, 0, 65535) or _free_port()
-        return Cluster(1, _number(environment, "NODE_RANK", 0, 0, 0), processes, "127.0.0.1", port)
+        port = whole_number(environment, "MASTER_PORT", 0, 0, 65535) or _free_port()
+        return Cluster(1, whole_number(environment, "NODE_RANK", 0, 0, 0), processes, "127.0.0.1", port)
     if not environment.get("NODE_RANK"):
         also = f" (RANK is {environment['RANK']}: NODE_RANK=$RANK?)" if environment.get("RANK") else ""
         raise DataError(f"NODE_RANK is not set: with NNODES={nodes} give each node its number, 0 to {nodes - 1}{also}")
-    rank = _number(environment, "NODE_RANK", 0, 0, nodes - 1)
+    rank = whole_number(environment, "NODE_RANK", 0, 0, nodes - 1)
     address = environment.get("MASTER_ADDR", "")
     if not address:
         raise DataError(f"MASTER_ADDR is not set: with NNODES={nodes} give every node the address of node 0")
-    port = _number(environment, "MASTER_PORT", DEFAULT_PORT, 1, 65535)
+    port = whole_number(environment, "MASTER_PORT", DEFAULT_PORT, 1, 65535)
     if rank == 0:
         _check_port(port)
     else:
@@ -56,7 +56,8 @@ def read_cluster(environment: Mapping[str, str], gpus: int) -> Cluster:
     return Cluster(nodes, rank, processes, address, port)
 
 
-def _number(environment: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+def whole_number(environment: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+    """A variable's value, or the default where it is unset or empty. Raises DataError naming it."""
     text = environment.get(name, "")
     if not text:
         return default

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from vilasr.data_check.conversation import Conversation
 from vilasr.data_check.problems import Code, Finding, Severity, finding
+from vilasr.drawing.parser import clean_text
 from vilasr.tasks import DataError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class TokenCounter:
         """Tokens of a conversation; `sizes` are (width, height) in pixels of its images as shown."""
         pieces = [] if turns and turns[0][0] == "system" else [_wrap("system", _DEFAULT_SYSTEM)]
         pieces += [_wrap(role, content.replace(_IMAGE, _ONE_IMAGE)) for role, content in turns]
-        encoded = self._tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
+        encoded = self._tokenizer.encode_batch_fast([clean_text(piece) for piece in pieces], add_special_tokens=False)
         text = sum(len(piece.ids) for piece in encoded)
         return text + sum(width * height // _PIXELS - 1 for width, height in sizes)
 

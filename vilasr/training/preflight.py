@@ -9,12 +9,14 @@ import os
 import shutil
 import statistics
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vilasr.data_check import Options, Severity, check, limits_of, of_config
+from vilasr.data_check import Options, Report, Severity, check, limits_of, of_config
+from vilasr.data_check.problems import Effect
 from vilasr.tasks import DataError
 from vilasr.training.carry_profile import places
 from vilasr.training.lengths import DEFAULT_CUTOFF, TEMPLATE, LengthCheck
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SAMPLE = 500  # items of each dataset
+MOST_WRONG = 0.01  # of the items may be dropped or teach a mistake
 _SHOWN = 5  # problems
 
 
@@ -87,18 +90,32 @@ def _data(plan: Plan, lengths: LengthCheck, whole: bool) -> Iterator[tuple[Findi
     """Findings, each with the number of items there are in all."""
     found = of_config(plan.config, Path("the recipe"))
     options = Options(limits=limits_of(plan.config), sample=SAMPLE, extra=(lengths,))
-    report = check(found, options)
-    if whole:  # by all cores; the lengths above are those of the sample
-        report = check(found, dataclasses.replace(options, sample=None, workers=os.cpu_count() or 1))
+    # one process, so that all lengths are counted here; the tokenizer has threads of its own
+    report = check(found, dataclasses.replace(options, sample=None) if whole else options)
     counts, items = report.count, sum(file.total for file in report.files)
     text = f"{sum(file.items for file in report.files):,} of {items:,} items checked: "
     yield Finding("data", f"{text}{counts(Severity.ERROR)} errors, {counts(Severity.WARNING)} warnings"), items
     errors = [problem for problem in report.problems if problem.severity is Severity.ERROR]
+    bad = _stops(report)
     for problem in errors[:_SHOWN]:
-        yield Finding("data", problem.line(), bad=True), items
+        yield Finding("data", problem.line(), bad), items
     if len(errors) > _SHOWN:
         text = f"{counts(Severity.ERROR) - _SHOWN} more; tools/check_data.py --config lists them all and mends some"
-        yield Finding("data", text, bad=True), items
+        yield Finding("data", text, bad), items
+    if errors and not bad:
+        text = f"at most {MOST_WRONG:.0%} of the items: no reason not to start; tools/check_data.py can take them out"
+        yield Finding("data", text), items
+
+
+def _stops(report: Report) -> bool:
+    """Whether the data keeps a run from starting: training would stop at an item, a file cannot be used, or more than a
+    few items would be dropped or teach a mistake."""
+    effects: Counter[Effect] = Counter()
+    for file in report.files:
+        effects += file.effects
+    whole_files = any(p.item is None and p.severity is Severity.ERROR for p in report.problems)
+    few = MOST_WRONG * sum(file.items for file in report.files)
+    return whole_files or effects[Effect.STOPS] > 0 or effects[Effect.DROPPED] + effects[Effect.WRONG] > few
 
 
 def _lengths(plan: Plan, lengths: list[int], cutoff: int) -> Iterator[Finding]:
@@ -176,9 +193,11 @@ def _disk(output: Path, need: int) -> Finding:
     while not folder.is_dir():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    text = f"up to {_gib(need)} for checkpoints in {output}, {_gib(free)} free"
+    there = sum(file.stat().st_size for file in output.glob("checkpoint-*/**/*") if file.is_file())
+    need = max(0, need - there)  # those of an earlier part of the run give way to new ones
+    text = f"up to {_gib(need)} more for checkpoints in {output}, {_gib(free)} free"
     if free < need:
-        return Finding("disk", f"{text}: too little; choose another output_dir=..., or save_only_model=true", bad=True)
+        return Finding("disk", f"{text}: too little; free some, or choose another output_dir=...", bad=True)
     return Finding("disk", text)
 
 

@@ -6,11 +6,13 @@ that was cut off is set aside, and a run with other settings is refused: `vilasr
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from typing import Any
 from vilasr.checkpoints import inspect_checkpoint
 from vilasr.prompts import PROFILE_NAME
 from vilasr.tasks import DataError
+from vilasr.training.recipe import ROOT
 
 log = logging.getLogger(__name__)
 
@@ -25,20 +28,22 @@ RUN_FILE = "vilasr_run.json"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 # They may differ between the parts of a run: none changes what is learned.
 _FREE = {
-    "dataloader_num_workers", "ddp_backend", "ddp_timeout", "gradient_accumulation_steps", "logging_steps",
-    "overwrite_cache", "overwrite_output_dir", "output_dir", "per_device_train_batch_size", "plot_loss",
-    "preprocessing_num_workers", "report_to", "resume_from_checkpoint", "run_name", "save_steps", "save_strategy",
-    "save_total_limit", "tokenized_path", "trust_remote_code", "use_cpu",
+    "cache_dir", "dataloader_num_workers", "dataset_dir", "ddp_backend", "ddp_timeout", "gradient_accumulation_steps",
+    "logging_steps", "media_dir", "output_dir", "overwrite_cache", "overwrite_output_dir",
+    "per_device_train_batch_size", "plot_loss", "preprocessing_num_workers", "report_to", "resume_from_checkpoint",
+    "run_name", "save_steps", "save_strategy", "save_total_limit", "tokenized_path", "trust_remote_code", "use_cpu",
 }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """An output folder's state. `checkpoint` is the last whole one, `incomplete` those cut off."""
+    """An output folder's state. `checkpoint` is the last that can be gone on from, `incomplete` are those cut off,
+    `weights_only` whole ones without the optimizer's state (save_only_model)."""
 
     finished: bool
     checkpoint: Path | None
     incomplete: tuple[Path, ...]
+    weights_only: tuple[Path, ...] = ()
 
 
 def look(output: Path) -> Earlier:
@@ -52,11 +57,14 @@ def look(output: Path) -> Earlier:
     paths = [path for _, path in sorted(found)]
     broken = tuple(path for path in paths if why_incomplete(path))
     whole = [path for path in paths if path not in broken]
-    return Earlier((output / PROFILE_NAME).is_file(), whole[-1] if whole else None, broken)
+    bare = tuple(path for path in whole if not _has_optimizer(path))
+    going = [path for path in whole if path not in bare]
+    finished = (output / PROFILE_NAME).is_file() and (output / RUN_FILE).is_file()
+    return Earlier(finished, going[-1] if going else None, broken, bare)
 
 
 def why_incomplete(checkpoint: Path) -> str | None:
-    """Why a checkpoint cannot be gone on from; None if it can. The trainer writes `trainer_state.json` last."""
+    """Why a checkpoint is not whole; None if it is. The trainer writes `trainer_state.json` last."""
     try:
         state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -73,9 +81,11 @@ def why_incomplete(checkpoint: Path) -> str | None:
         shards = list((checkpoint / latest.read_text().strip()).glob("*_optim_states.pt"))
         if len(shards) < processes_of(checkpoint):
             return f"it has {len(shards)} optimizer shards of {processes_of(checkpoint)} processes"
-    elif not (checkpoint / "optimizer.pt").is_file():
-        return "it has no optimizer state (save_only_model?)"
     return None
+
+
+def _has_optimizer(checkpoint: Path) -> bool:
+    return (checkpoint / "latest").is_file() or (checkpoint / "optimizer.pt").is_file()
 
 
 def processes_of(checkpoint: Path) -> int:
@@ -84,8 +94,13 @@ def processes_of(checkpoint: Path) -> int:
 
 
 def settings_of(config: Mapping[str, Any], global_batch: int) -> dict[str, Any]:
-    """What must not change between the parts of a run, as it stands in `vilasr_run.json`."""
-    return {**{key: config[key] for key in sorted(config) if key not in _FREE}, "global_batch": global_batch}
+    """What must not change between the parts of a run, as it stands in `vilasr_run.json`. Folders count by their
+    names: a disk may be mounted elsewhere next time."""
+    kept = {key: config[key] for key in sorted(config) if key not in _FREE}
+    for key in ("model_name_or_path", "deepspeed"):
+        if isinstance(kept.get(key), str):
+            kept[key] = Path(kept[key]).name
+    return {**kept, "global_batch": global_batch}
 
 
 def choose_checkpoint(output: Path, settings: Mapping[str, Any], world: int) -> Path | None:
@@ -93,6 +108,11 @@ def choose_checkpoint(output: Path, settings: Mapping[str, Any], world: int) -> 
     earlier = look(output)
     if earlier.finished or earlier.checkpoint is not None:
         _compare(output, settings)
+    if earlier.checkpoint is None and earlier.weights_only and not earlier.finished:
+        raise DataError(
+            f"{earlier.weights_only[-1]}: has no optimizer state (save_only_model), so the run cannot go on from it; "
+            "start over with overwrite_output_dir=true, or elsewhere from its weights: model_name_or_path=..."
+        )
     if earlier.checkpoint is None:
         return None
     wrote = processes_of(earlier.checkpoint)
@@ -128,12 +148,47 @@ def _compare(output: Path, settings: Mapping[str, Any]) -> None:
         )
 
 
-def prepare_output(output: Path, settings: Mapping[str, Any], fresh: bool) -> None:
-    """Set cut-off checkpoints aside, with `fresh` everything; then note the settings. Of one process alone."""
+def check_output(config: Mapping[str, Any], fresh: bool) -> None:
+    """Raises DataError for an output folder that holds what is not its own: with `fresh` it would be moved."""
+    output = Path(config["output_dir"]).resolve()
+    precious = [Path(config[key]) for key in ("model_name_or_path", "dataset_dir")]
+    for path in (path.resolve() for path in (*precious, Path.cwd(), Path.home(), ROOT) if path.exists()):
+        if path == output or output in path.parents:
+            raise DataError(
+                f"output_dir: {output} is or holds {path}, which the training needs; choose a folder of its own"
+            )
+    if fresh and output.is_dir() and any(output.iterdir()) and not _is_ours(output):
+        raise DataError(f"output_dir: {output} was not made by a training; overwrite_output_dir=true does not touch it")
+    if fresh and config.get("resume_from_checkpoint"):
+        raise DataError("overwrite_output_dir=true and resume_from_checkpoint exclude each other; give one of them")
+
+
+def _is_ours(output: Path) -> bool:
+    return (output / RUN_FILE).is_file() or any(_CHECKPOINT.fullmatch(path.name) for path in output.iterdir())
+
+
+@contextmanager
+def claim(output: Path) -> Iterator[None]:
+    """Two runs into one folder would destroy each other's checkpoints. Raises DataError while another has it."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    lock = output.with_name(f".{output.name}.lock")
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise DataError(f"output_dir: another run is writing to {output}; wait for it, or choose another") from exc
+        yield
+
+
+def prepare_output(output: Path, settings: Mapping[str, Any], fresh: bool, named: Path | None = None) -> None:
+    """Set cut-off checkpoints aside (but for one that was `named`), with `fresh` everything; then note the settings. Of
+    one process alone."""
     if fresh and output.is_dir() and any(output.iterdir()):
         _set_aside(output, f"{output.name}.previous")
     output.mkdir(parents=True, exist_ok=True)
     for path in look(output).incomplete:
+        if named is not None and path.resolve() == named.resolve():
+            continue
         log.warning("%s: %s", path, why_incomplete(path))
         _set_aside(path, f"incomplete-{path.name}")  # the trainer would rotate away any checkpoint-*
     part = output / f".{RUN_FILE}.part"

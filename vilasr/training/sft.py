@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,9 @@ from vilasr.data_check.dataset_info import Dataset, read_dataset_info
 from vilasr.prompts import ProfileError
 from vilasr.tasks import DataError
 from vilasr.training.carry_profile import carry_profile
-from vilasr.training.cluster import Cluster, accumulation_steps, read_cluster
+from vilasr.training.cluster import Cluster, accumulation_steps, read_cluster, whole_number
 from vilasr.training.recipe import ROOT, read_config, read_overrides
-from vilasr.training.resume import choose_checkpoint, look, prepare_output, settings_of
+from vilasr.training.resume import check_output, choose_checkpoint, claim, look, prepare_output, settings_of
 
 log = logging.getLogger(__name__)
 
@@ -70,10 +71,7 @@ def make_plan(path: Path, overrides: Sequence[str], environment: Mapping[str, st
         raise DataError("no GPU is visible on this machine; a small model trains on the CPU with use_cpu=true")
     datasets = chosen_datasets(config)
     per_device = _whole(config, "per_device_train_batch_size", 8)
-    target = environment.get("GLOBAL_BATCH") or "32"
-    if not target.isdigit() or int(target) < 1:
-        raise DataError(f"GLOBAL_BATCH is {target!r}; it must be a whole number of samples")
-    batch = int(target)
+    batch = whole_number(environment, "GLOBAL_BATCH", 32, 1, 1_000_000)
     if "gradient_accumulation_steps" in read_overrides(overrides):
         batch = per_device * cluster.world * _whole(config, "gradient_accumulation_steps", 1)
     else:
@@ -81,7 +79,10 @@ def make_plan(path: Path, overrides: Sequence[str], environment: Mapping[str, st
     if config.get("use_cpu") and cluster.world > 1:
         config["ddp_backend"] = "gloo"
     _check_deepspeed(config)
-    fresh = bool(config.get("overwrite_output_dir"))
+    # a job that Slurm starts again goes on, whatever its first start was told
+    fresh = bool(config.get("overwrite_output_dir")) and not environment.get("SLURM_RESTART_COUNT")
+    config["overwrite_output_dir"] = fresh
+    check_output(config, fresh)
     # what is trained on belongs to the settings: a resumed run must see the same data
     data = {dataset.name: _digest(dataset.file) for dataset in datasets if dataset.file}
     settings = {**settings_of(config, batch), "data": data}
@@ -145,10 +146,11 @@ def _digest(path: Path) -> str:
 
 
 def command(plan: Plan, config_file: Path) -> list[str]:
-    """One process without torchrun where that is enough; the arguments are a list, so that any path works."""
+    """torchrun for all but one process on a CPU: LLaMA-Factory refuses several visible GPUs without it. The arguments
+    are a list, so that any path works."""
     cluster = plan.cluster
     start = [sys.executable, "-m"]
-    if cluster.world > 1 or plan.config.get("deepspeed"):
+    if cluster.world > 1 or not plan.config.get("use_cpu") or plan.config.get("deepspeed"):
         start += ["torch.distributed.run", "--nnodes", str(cluster.nodes), "--node-rank", str(cluster.rank)]
         start += ["--nproc-per-node", str(cluster.processes)]
         start += ["--master-addr", cluster.address, "--master-port", str(cluster.port), "-m"]
@@ -189,15 +191,23 @@ def trainer_config(plan: Plan) -> dict[str, Any]:
 
 def run(plan: Plan) -> int:
     """Train; returns the exit status. The profile is put beside the weights when all is done."""
-    if plan.cluster.rank == 0:
-        prepare_output(plan.output, plan.settings, plan.fresh)
+    with ExitStack() as stack:
+        if plan.cluster.rank == 0:
+            stack.enter_context(claim(plan.output))
+            named = plan.config.get("resume_from_checkpoint")
+            prepare_output(plan.output, plan.settings, plan.fresh, Path(named) if named else None)
+        return _train(plan)
+
+
+def _train(plan: Plan) -> int:
     with tempfile.TemporaryDirectory(prefix="vilasr-sft-") as folder:
         config_file = Path(folder) / "config.yaml"
         config_file.write_text(yaml.safe_dump(trainer_config(plan), allow_unicode=True), encoding="utf-8")
         status = _wait(command(plan, config_file), process_environment(plan, os.environ))
     if status:
         last = look(plan.output).checkpoint
-        again = f"the same command goes on from {last}" if last else "no checkpoint was written yet"
+        how = "the same command without overwrite_output_dir" if plan.fresh else "the same command"
+        again = f"{how} goes on from {last}" if last else "no checkpoint was written yet"
         log.error("training ended with status %d; %s", status, again)
     elif plan.cluster.rank == 0:
         log.info("profile: %s", carry_profile(dict(plan.config)))
@@ -239,6 +249,8 @@ def main(arguments: Sequence[str]) -> int:
     except (DataError, ProfileError, OSError) as exc:
         log.error("%s: error: %s", Path(arguments[0]).name, exc)
         return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 def _visible_gpus() -> int:
