@@ -13,7 +13,8 @@ then judged by the image processor alone, unless limits are given (image_max_pix
 Images are read by their headers, with --pixels as a whole. The profile is that beside the data (vilasr_profile.yaml);
 sizes stated in other wording are found by their usual forms. --fix repairs what is safe and keeps the original;
 vilasr/data_check/fix.py says what that is.
-Exit status: 0 no errors; 1 errors, repaired or not; 2 bad arguments or a check that could not be done.
+Exit status: 0 no errors; 1 errors, repaired or not, or a file that --fix left as it is; 2 bad arguments or a check that
+could not be done.
 """
 
 from __future__ import annotations
@@ -74,6 +75,8 @@ def arguments() -> argparse.Namespace:
         parser.error("--reject needs --fix")
     if args.fix and args.sample is not None:
         parser.error("--fix needs all items, not a --sample")
+    if args.report and (args.report.is_dir() or not args.report.absolute().parent.is_dir()):
+        parser.error(f"--report: {args.report} must be a file in a folder that exists")
     if args.config and args.paths:
         parser.error("--config names the data itself; give dataset_dir=... to check other data under it")
     return args
@@ -152,7 +155,7 @@ def write_report(path: Path, report: Report, settings: dict[str, Any], fixes: li
 def main() -> int:
     args = arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    fixes = None
+    fixes, left = None, False
     try:
         profile = load_profile(args.profile) if args.profile else None
         found, limits, config = find(args, profile)
@@ -164,6 +167,7 @@ def main() -> int:
             done = fix(report, args.reject, args.max_rejected)
             for one in done:
                 if one.refused:
+                    left = True
                     log.warning("%s: left as it is: %s", one.file, one.refused)
             fixes = [one.to_json() for one in done]
         if args.report:
@@ -176,7 +180,7 @@ def main() -> int:
     if not report.files:
         log.error("check_data: nothing to check was found; download and unpack the data, or name files or folders")
         return 2
-    return 0 if report.ok else 1
+    return 0 if report.ok and not left else 1
 
 
 def _settings(args: argparse.Namespace, limits: Limits, config: dict[str, Any]) -> dict[str, Any]:

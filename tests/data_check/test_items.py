@@ -7,9 +7,20 @@ import json
 import pytest
 from PIL import Image
 
-from tests.data_check.making import SIZE, caption, drawn, item, question, run, save_images, told, with_turn, write
+from tests.data_check.making import (
+    SIZE,
+    caption,
+    drawn,
+    item,
+    question,
+    run,
+    save_images,
+    told,
+    with_turn,
+    write,
+)
 from tests.golden import answer, boxes, lines, picture
-from vilasr.data_check import Limits, Severity, check, of_folder
+from vilasr.data_check import Severity, check, of_folder
 from vilasr.data_check.dataset_info import read_dataset_info
 from vilasr.data_check.problems import Code, effect_of, severity_of
 from vilasr.drawing.parser import ErrorCode
@@ -30,7 +41,9 @@ def reply(text: str, number: int = 2) -> dict:
 
 BROKEN = [
     ("bad_item", "", 7),
-    ("bad_item", "conversations", without(BASE, "conversations")),
+    ("key_missing", "conversations", without(BASE, "conversations")),
+    ("bad_item", "conversations", {**BASE, "conversations": "a"}),
+    ("key_missing", "conversations[0].role", {**BASE, "conversations": [{"from": "human", "value": "a"}]}),
     ("bad_item", "conversations[1]", {**BASE, "conversations": [TURNS[0], 3]}),
     ("bad_item", "conversations[2].content", with_turn(BASE, 2, content=None)),
     ("bad_item", "images", {**BASE, "images": 3}),
@@ -144,6 +157,23 @@ def test_where_images_are_looked_for(tmp_path, monkeypatch):
     assert {code for code, _, _ in told(run(tmp_path))} == {"image_in_cwd"}
 
 
+@pytest.mark.parametrize("start", ["/mnt/authors/ViLaSR-data/", "ViLaSR-data/", "C:\\data\\", "../far/"])
+def test_paths_of_another_machine(tmp_path, start):
+    """The longest end of the path below the folder counts; a name alone does not."""
+    record = {**BASE, "images": [start + "cold/images/one_1.png", start + "other/images/one_2.png"]}
+    write(tmp_path, [record, {**item("two"), "images": ["/mnt/far/top.png", "images/one_1.png"]}], images=False)
+    save_images(tmp_path, ["images/one_1.png", "cold/images/one_1.png", "images/one_2.png", "top.png"])
+    report = run(tmp_path)
+    expected = [
+        ("image_elsewhere", 0, "images[0]"),
+        ("image_elsewhere", 0, "images[1]"),
+        ("image_missing", 1, "images[0]"),
+    ]
+    assert told(report) == expected
+    edits = [found.edit.new for found in report.files[0].fates[0] if found.edit]
+    assert edits == ["cold/images/one_1.png", "images/one_2.png"]
+
+
 def test_broken_json_does_not_hide_the_rest(tmp_path):
     good = [json.dumps(item(name)) for name in "abcd"]
     broken = good[1].replace('"role": "assistant"', '"role" "assistant"', 1)
@@ -181,60 +211,6 @@ def test_items_are_compared(tmp_path):
         ("duplicate_item", 2, ""),
         ("mixed_types", None, ""),
     ]
-
-
-def test_frames(tmp_path):
-    write(tmp_path, [item("big", (640, 480))], size=(640, 480))
-    report = run(tmp_path, limits=Limits(200_704, 3136))
-    assert [code for code, _, _ in told(report)] == ["frame_recipe"] * 2
-    assert "image_max_pixels=200704 shows 504 x 392 of a 640 x 480 image" in report.problems[0].message
-    assert report.problems[0].severity is Severity.ERROR
-    assert {p.code for p in run(tmp_path, limits=Limits(10**6, 4 * 10**5)).problems} == {"frame_recipe"}
-    near = run(tmp_path)  # 644 x 476
-    assert [(p.code, p.severity) for p in near.problems] == [("frame_multiple", Severity.WARNING)] * 2
-
-
-@pytest.mark.parametrize(
-    "wording",
-    [
-        "<image>\nwidth: {0}, height: {1}",
-        "The image ({0} x {1} pixels) is <image>",
-        "<image> Height: {1}; width: {0}.",
-        "Image 1: <image>, {0}×{1}",
-        "<image>\nOriginal image size: ({0}, {1})",
-    ],
-)
-def test_sizes_in_other_words(tmp_path, wording):
-    record = item("other", (640, 480))
-    for number in (1, 3):
-        record = with_turn(record, number, content=wording.format(640, 480) + "\nHow far, in a room of 30 x 40 m?")
-    write(tmp_path, [record], size=(640, 480))
-    (tmp_path / "vilasr_profile.yaml").unlink()
-    assert run(tmp_path, limits=Limits(10**6, 640 * 480)).count(Severity.WARNING) == 2  # read, and near
-    found = told(run(tmp_path, limits=Limits(200_704, 3136)))
-    assert found == [("frame_recipe", 0, "images[0]"), ("frame_recipe", 0, "images[1]")]
-
-
-def test_no_size_is_stated(tmp_path):
-    record = with_turn(item("mute", (640, 480)), 1, content="<image>\nWhich is nearest?")
-    record = with_turn(record, 3, content="<image>\nGo on.")
-    other = {**with_turn(record, 2, content=boxes((1, [500, 10, 630, 470], "a"))), "id": "other"}
-    write(tmp_path, [record, other], size=(640, 480))
-    (tmp_path / "vilasr_profile.yaml").unlink()
-    found = told(run(tmp_path, limits=Limits(200_704, 3136)))
-    assert found == [
-        ("size_not_stated", 0, "conversations"),
-        ("size_not_stated", 1, "conversations"),
-        ("frame_marks", 1, TURN.format(2)),
-    ]
-
-
-def test_one_system_size_for_a_single_image(tmp_path):
-    record = with_turn(item("sys", (640, 480)), 0, content="The image is 640 wide, 480 high.")
-    record = with_turn(record, 1, content="<image>\nWhich is nearest?")
-    write(tmp_path, [record], size=(640, 480))
-    (tmp_path / "vilasr_profile.yaml").unlink()
-    assert told(run(tmp_path, limits=Limits(200_704, 3136)))[0] == ("frame_recipe", 0, "images[0]")
 
 
 QUESTIONS = [
@@ -302,7 +278,18 @@ def test_files(tmp_path):
 def test_dataset_info_names_the_key(tmp_path, entry, key):
     (tmp_path / "dataset_info.json").write_text(json.dumps({"a": entry}))
     with pytest.raises(DataError, match=rf"dataset_info\.json: {key.replace('.', '[.]')}: "):
-        read_dataset_info(tmp_path)
+        read_dataset_info(tmp_path)["a"]
+
+
+def test_dataset_info_is_read_entry_by_entry(tmp_path):
+    good = {"file_name": "f.json", "formatting": "sharegpt"}
+    (tmp_path / "dataset_info.json").write_text(json.dumps({"a": {"file_name": "x.json"}, "b": good}))
+    known = read_dataset_info(tmp_path)
+    assert (", ".join(known), len(known), "a" in known, "c" in known) == ("a, b", 2, True, False)
+    assert known["b"].file == tmp_path / "f.json"
+    assert known.file("a") == tmp_path / "x.json"
+    with pytest.raises(DataError, match=r"a\.formatting"):
+        known["a"]
 
 
 def test_dataset_info_has_llamafactorys_defaults(tmp_path):

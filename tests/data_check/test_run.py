@@ -160,7 +160,23 @@ def test_further_checks(tmp_path):
     write(tmp_path, [item(), with_turn(item("two"), 4, content="<think> " + "a " * 5000 + item()["id"])])
     assert ("too_long", 1, "conversations") in told(run(tmp_path, extra=(Longer(8000),)))
     many(tmp_path, 80)
-    assert run(tmp_path, extra=(Longer(1),), workers=2).files[0].counts["too_long", "warning"] > 50
+    assert run(tmp_path, extra=(Longer(1),), workers=2).files[0].counts["too_long", "error"] > 50
+
+
+def test_further_checks_see_no_half_characters(tmp_path):
+    """The tokenizer raises on them."""
+    path = write(tmp_path, [item(), item("two"), item("three")])
+    texts = [json.dumps(one) for one in json.loads(path.read_text())]
+    path.write_text("[" + ",".join([texts[0], texts[1].replace("lamp", r"lamp \ud83d"), texts[2]]) + "]")
+    report = run(tmp_path, extra=(Longer(1),))
+    assert [problem.item for problem in report.problems if problem.code == "too_long"] == [0, 2]
+    [half] = [problem for problem in report.problems if problem.code == "bad_encoding"]
+    assert (half.item, half.field) == (1, "conversations[1].content")
+    assert r"(\ud83d)" in half.message
+    path.write_text("[" + texts[0].replace("lamp", r"lamp \ud83d\ude00 \\ud83d") + "]")
+    assert told(run(tmp_path)) == [], "a pair is a whole character, and a backslash is none"
+    (tmp_path / "q.json").write_text("[" + json.dumps(question()).replace("lamp", r"\udc80") + "]")
+    assert ("bad_encoding", 0, "options[2]") in told(run(tmp_path))
 
 
 @dataclass(frozen=True)
@@ -186,6 +202,29 @@ def test_unknown_datasets_and_recipes(tmp_path):
         of_config({"dataset_dir": str(tmp_path)}, Path("recipe.yaml"))
     with pytest.raises(DataError, match="image_max_pixels"):
         limits_of({"image_max_pixels": "many"})
+
+
+def test_entries_that_are_not_chosen_stop_nothing(tmp_path):
+    write(tmp_path, [item()])
+    path = tmp_path / "dataset_info.json"
+    info = json.loads(path.read_text()) | {"other": {"file_name": "o.json", "formatting": "alpaca"}, "odd": 3}
+    path.write_text(json.dumps(info))
+    config = {"dataset_dir": str(tmp_path), "dataset": "sft"}
+    assert told(check(of_config(config, Path("r.yaml")), Options(LIMITS))) == []
+    assert of_file(tmp_path / "sft.json").sources[0].name == "sft"
+    folder = run(tmp_path)
+    assert [(p.code, p.severity, p.dataset) for p in folder.problems] == [
+        ("bad_dataset_info", "warning", "other"),
+        ("bad_dataset_info", "warning", "odd"),
+    ]
+    assert folder.files[0].items == 1
+    found = of_config({**config, "dataset": "other,sft"}, Path("r.yaml"))
+    assert [source.name for source in found.sources] == ["sft"]
+    [problem] = found.problems
+    assert (problem.severity, problem.dataset) == ("error", "other")
+    assert "other.formatting: is 'alpaca'" in problem.message
+    (tmp_path / "o.json").write_text("[]")
+    assert "other.formatting" in of_file(tmp_path / "o.json").problems[0].message
 
 
 def test_a_recipe_needs_its_files(tmp_path):
@@ -225,6 +264,15 @@ def test_exit_statuses(tmp_path):
     assert "1 would be trained with a mistake" in broken.stdout
     for arguments in ([tmp_path / "none"], ["--reject", "errors"], ["--config", NANO, tmp_path], ["--workers", "0"]):
         assert run_tool("tools/check_data.py", *arguments).returncode == 2
+
+
+def test_a_report_needs_its_folder(tmp_path):
+    write(tmp_path, [item()])
+    for place in (tmp_path / "none/report.json", tmp_path):
+        done = run_tool("tools/check_data.py", tmp_path, "--report", place)
+        assert done.returncode == 2
+        assert "--report" in done.stderr
+        assert done.stdout == "", "before the check"
 
 
 def test_the_recipe_through_the_script(mazes):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,34 @@ class Dataset:
     tags: Tags = Tags()
 
 
-def read_dataset_info(folder: Path) -> dict[str, Dataset]:
-    """All entries of the folder's `dataset_info.json`. Raises DataError naming file and key."""
+class Entries(Mapping[str, Dataset]):
+    """The entries of one file by name, each read when it is asked for, as LLaMA-Factory does it: one that is not for
+    us raises DataError, naming file and key, and does not hide the others."""
+
+    def __init__(self, path: Path, entries: Mapping[str, object]) -> None:
+        self._path, self._entries = path, entries
+
+    def __getitem__(self, name: str) -> Dataset:
+        return _dataset(name, self._entries[name], self._path)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def file(self, name: str) -> Path | None:
+        """The file that an entry names, whatever else is wrong with it."""
+        entry = self._entries[name]
+        file = None if not isinstance(entry, dict) or _is_remote(entry) else entry.get("file_name")
+        return self._path.parent / file if isinstance(file, str) and file else None
+
+
+def read_dataset_info(folder: Path) -> Entries:
+    """All entries of the folder's `dataset_info.json`. Raises DataError where it cannot be read."""
     path = folder / INFO_NAME
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
@@ -47,14 +73,18 @@ def read_dataset_info(folder: Path) -> dict[str, Dataset]:
         raise DataError(f"{path}: cannot be read ({exc})") from exc
     if not isinstance(entries, dict):
         raise DataError(f"{path}: must hold an object with an entry for each dataset")
-    return {name: _dataset(name, entry, path) for name, entry in entries.items()}
+    return Entries(path, entries)
+
+
+def _is_remote(entry: Mapping[str, Any]) -> bool:
+    return any(key in entry for key in _REMOTE)  # it wins over file_name there, too
 
 
 def _dataset(name: str, entry: object, path: Path) -> Dataset:
     where = f"{path}: {name}"
     if not isinstance(entry, dict):
         raise DataError(f"{where}: must be an object")
-    if any(key in entry for key in _REMOTE):  # it wins over file_name there, too
+    if _is_remote(entry):
         return Dataset(name, None)
     file = entry.get("file_name")
     if not isinstance(file, str) or not file:

@@ -12,6 +12,8 @@ from vilasr.tasks import DataError
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _BAD_BYTES = re.compile(r"[\udc80-\udcff]")
+_HALF_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")  # of a pair, or of a lone surrogate
+_HALF = re.compile(r"[\ud800-\udfff]")
 _MOST_TRIES = 20_000  # objects looked at behind a broken place before the rest of the file is given up
 _decode = json.JSONDecoder().raw_decode
 
@@ -47,6 +49,25 @@ def bad_bytes(text: str) -> int:
 def mended(text: str) -> str:
     """The text with U+FFFD for bytes that are no UTF-8."""
     return _BAD_BYTES.sub("\ufffd", text)
+
+
+def half_character(text: str, value: object) -> tuple[str, str] | None:
+    """(field, escape) of the first lone surrogate that the item `value`, written as `text`, holds by an escape."""
+    return _half_in(value, "") if "\\" in text and _HALF_ESCAPE.search(text) else None
+
+
+def _half_in(value: object, field: str) -> tuple[str, str] | None:
+    if isinstance(value, str):
+        match = _HALF.search(value)
+        return (field, f"\\u{ord(match[0]):04x}") if match else None
+    if isinstance(value, list):
+        return next((found for n, one in enumerate(value) if (found := _half_in(one, f"{field}[{n}]"))), None)
+    if isinstance(value, dict):
+        for key, one in value.items():
+            inner = f"{field}.{key}".lstrip(".")
+            if found := _half_in(key, field) or _half_in(one, inner):
+                return found
+    return None
 
 
 def read_document(path: Path, is_item: Callable[[object], bool]) -> Document:

@@ -1,31 +1,35 @@
 """Repairs of SFT files that are safe, and never lose the original.
 
 Safe is what cannot change what an item teaches: an image's path is written as LLaMA-Factory finds it, a role is called
-as `dataset_info.json` calls it. Items with which LLaMA-Factory stops, and those it drops silently, teach nothing: they
-are moved aside to `NAME.rejected.json`, each with its reasons. Coordinates, replies and answers are never edited; items
+as `dataset_info.json` calls it. Items with which LLaMA-Factory stops, and those it drops, teach nothing: they are
+moved aside to `NAME.rejected.json`, each with its reasons. Coordinates, replies and answers are never edited; items
 whose only problem is there go aside when asked for by code. Question files are repaired only so: a benchmark without
 some of its items is another benchmark.
 
 The repaired file takes the name of the old one, which stays as `NAME.original.json`. Items that are left alone keep
-their text to the letter.
+their text to the letter. A later repair does not touch that first original. The version it starts from needs no copy
+where nothing of it would be lost: items left alone are still in the file, those moved aside are whole in the rejected
+file, and those edited stand in the first original as they were. Where one of them does not (it was edited before, or by
+hand, or has broken bytes), that version stays as `NAME.2.original.json` and so on.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
-import tempfile
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from vilasr.data_check.documents import Document, mended, read_document
+from vilasr.data_check.advice import advice
+from vilasr.data_check.documents import Document, bad_bytes, mended, read_document
 from vilasr.data_check.problems import Code, Effect, Finding, Severity, effect_of
 from vilasr.data_check.report import FileReport, Report
 from vilasr.data_check.run import is_item
 from vilasr.data_check.sources import Kind
+from vilasr.data_check.writing import add_rejected, dumps, write
 from vilasr.tasks import DataError
 
 log = logging.getLogger(__name__)
@@ -59,14 +63,19 @@ class FileFix:
 def fix(report: Report, reject: Collection[str] = (), most_rejected: float = 0.5) -> list[FileFix]:
     """Repairs the files of a whole check (no sample). `reject` are further codes whose items go aside, or "errors".
 
-    A file of which more than the share `most_rejected` would go aside is left as it is: its images are probably not
-    unpacked. Raises DataError where a file cannot be written.
+    A file of which more than the share `most_rejected` would go aside is left as it is: it has one cause for all, as
+    images that are not unpacked. So is one that cannot be written; the others are repaired all the same.
     """
     fixes, seen = [], set[Path]()
     for file in report.files:
-        real = file.source.file.resolve()
-        done = None if real in seen else _fix_file(file, reject, most_rejected)  # two datasets may name one file
+        path = file.source.file
+        if (real := path.resolve()) in seen:  # two datasets may name one file
+            continue
         seen.add(real)
+        try:
+            done = _fix_file(file, reject, most_rejected)
+        except (DataError, OSError, RecursionError) as exc:
+            done = FileFix(path, refused=str(exc) if isinstance(exc, DataError) else f"cannot be repaired ({exc})")
         if done is not None:
             fixes.append(done)
     return fixes
@@ -92,18 +101,15 @@ def _fix_file(file: FileReport, reject: Collection[str], most_rejected: float) -
         done.refused = "every file of its folder is read as data, the ones a repair writes would be too"
     elif len(moved) > most_rejected * file.total:
         done.refused = (
-            f"{len(moved)} of {file.total} items would be moved aside; unpack the images again, or allow it with "
-            "--max-rejected 1"
+            f"{len(moved)} of {file.total} items would be moved aside, {advice(moved.values())}; "
+            "or allow it with --max-rejected 1"
         )
     if done.refused:
         return done
-    try:
-        stamp = path.stat()
-        if (stamp.st_size, stamp.st_mtime_ns) != file.stamp:
-            raise DataError(f"{path}: has changed since it was checked; check it again")
-        _write_all(file, edits, moved, done)
-    except OSError as exc:
-        raise DataError(f"{path}: cannot be repaired ({exc})") from exc
+    stamp = path.stat()
+    if (stamp.st_size, stamp.st_mtime_ns) != file.stamp:
+        raise DataError("has changed since it was checked; check it again")
+    _write_all(file, edits, moved, done)
     return done
 
 
@@ -120,29 +126,43 @@ def _write_all(
 ) -> None:
     source, path = file.source, file.source.file
     document = read_document(path, is_item(source))
-    original = path.with_name(f"{path.stem}.original{path.suffix}")
-    rejected = path.with_name(f"{path.stem}.rejected.json")
-    content = path.read_bytes()
-    if original.exists() and original.read_bytes() != content:
-        raise DataError(f"{original}: holds an earlier original; move it away to repair {path.name} again")
     kept: list[str] = []
     aside: list[dict[str, Any]] = []
+    changed: list[str] = []  # texts that will stand to the byte in neither file
     for piece in document.pieces:
         text = document.text_of(piece)
         if piece.number in moved:
             aside.append(_aside(piece.number, text, moved[piece.number], done))
+            changed += [text] if bad_bytes(text) else []
         elif piece.number in edits:
+            changed.append(text)
             kept.append(_edited(piece.number, text, edits[piece.number], done))
         else:
             kept.append(text)
     if aside:
-        _write(rejected, json.dumps([*_earlier(rejected), *aside], ensure_ascii=False, indent=1) + "\n")
-        done.rejected = rejected
-    if not original.exists():
-        _write(original, content)
-    done.original = original
-    _write(path, _joined(document, kept))
+        done.rejected = path.with_name(f"{path.stem}.rejected.json")
+        add_rejected(done.rejected, aside)
+    done.original = _keep(path, changed, is_item(source))
+    write(path, _joined(document, kept))
     log.info("%s: %d values repaired, %d items moved aside", path, len(done.edits), len(aside))
+
+
+def _keep(path: Path, changed: Iterable[str], known_item: Callable[[object], bool]) -> Path:
+    """Where the file as it is stands for good: a copy, or the first original where that has all that `changed`."""
+    content = path.read_bytes()
+    first = path.with_name(f"{path.stem}.original{path.suffix}")
+    if first.exists() and first.read_bytes() != content:
+        earlier = read_document(first, known_item)
+        whole = {earlier.text_of(piece).strip() for piece in earlier.pieces}
+        if all(text.strip() in whole for text in changed):
+            return first
+    copies = (path.with_name(f"{path.stem}.{number}.original{path.suffix}") for number in count(2))
+    copy = first
+    while copy.exists() and copy.read_bytes() != content:
+        copy = next(copies)
+    if not copy.exists():
+        write(copy, content)
+    return copy
 
 
 def _aside(number: int, text: str, reasons: Iterable[Finding], done: FileFix) -> dict[str, Any]:
@@ -150,7 +170,12 @@ def _aside(number: int, text: str, reasons: Iterable[Finding], done: FileFix) ->
     done.moved.append({"item": number, "reasons": told})
     entry: dict[str, Any] = {"item": number, "reasons": told}
     if all(f.code not in (Code.BROKEN_JSON, Code.BAD_ENCODING) for f in reasons):
-        return entry | {"record": json.loads(text)}
+        try:
+            whole = entry | {"record": json.loads(text)}
+            dumps(whole, indent=1)
+            return whole
+        except RecursionError:  # nested too deeply to be written so
+            pass
     return entry | {"text": mended(text)}  # its bytes are in the original
 
 
@@ -170,39 +195,10 @@ def _edited(number: int, text: str, repairs: Iterable[Finding], done: FileFix) -
         done.edits.append(
             {"item": number, "field": found.field, "code": found.code, "old": found.edit.old, "new": found.edit.new}
         )
-    return json.dumps(record, ensure_ascii=False)
+    return dumps(record)
 
 
 def _joined(document: Document, items: list[str]) -> str:
     if not document.is_list:
         return "".join(item.strip() + "\n" for item in items)
     return "[\n" + ",\n".join(items) + "\n]\n"
-
-
-def _earlier(path: Path) -> list[Any]:
-    """What earlier repairs moved aside."""
-    if not path.exists():
-        return []
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as exc:
-        raise DataError(f"{path}: cannot be read ({exc}); move it away") from exc
-    if not isinstance(found, list):
-        raise DataError(f"{path}: must hold a list; move it away")
-    return found
-
-
-def _write(path: Path, content: str | bytes) -> None:
-    """All of it or nothing."""
-    data = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, path.stat().st_mode & 0o777 if path.exists() else 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -39,7 +39,7 @@ def judge(image: Seen, limits: Limits) -> Finding | None:
 
 
 def plausible(size: Size, own: Size | None) -> bool:
-    """Whether a size without a word for what it is the size of can be that of the image: by its shape."""
+    """Whether a size found by its usual forms can be that of the image, not of a thing in it: by its shape."""
     if own is None:
         return False
     ratios = (size[0] * own[1]) / (size[1] * own[0]), (size[1] * own[1]) / (size[0] * own[0])

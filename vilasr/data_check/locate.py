@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from vilasr.data_check.headers import Header, read_header
 from vilasr.data_check.problems import Code, Edit, Finding, finding
@@ -33,6 +33,7 @@ class Images:
     def __init__(self, source: Source, pixels: bool) -> None:
         self._source, self._pixels = source, pixels
         self.locate = lru_cache(_REMEMBERED)(self._locate)
+        self._is_folder = lru_cache(_REMEMBERED)(os.path.isdir)
 
     def _locate(self, name: str) -> Located:
         source = self._source
@@ -65,7 +66,7 @@ class Images:
         return Located(path, read_header(path, self._pixels), code, message, relative)
 
     def _elsewhere(self, name: str) -> Path:
-        """By our own rules, and from above the file's folder."""
+        """By our own rules, from above the file's folder, and without the path's first folders."""
         source = self._source
         try:
             return find_image(name, source.file, source.data_root)
@@ -73,8 +74,26 @@ class Images:
             try:
                 return find_image(name, source.file, source.file.parent.parent)
             except DataError:
+                if (path := self._by_suffix(name)) is not None:
+                    return path
                 places = dict.fromkeys(map(str, (source.media_dir, Path.cwd(), source.file.parent)))
-                raise DataError(f"no file {name!r} in {', '.join(places)}; unpack the archives again") from exc
+                message = f"no file {name!r} in {', '.join(places)}, nor without its first folders"
+                raise DataError(f"{message}; unpack the archives again") from exc
+
+    def _by_suffix(self, name: str) -> Path | None:
+        """The file at the longest end of the path, of folder and name at least: a path from another machine, or from
+        above the data. Names alone repeat too often."""
+        source, parts = self._source, PurePosixPath(name.replace("\\", "/")).parts
+        folders = dict.fromkeys(p for p in (source.media_dir, source.file.parent, source.data_root) if p is not None)
+        for number in range(len(parts) - 1):
+            rest = parts[number:]
+            if rest[0].startswith("/") or ".." in rest:
+                continue
+            for folder in folders:
+                # most ends start with a folder that is not there: that is asked once, not for each image
+                if self._is_folder(folder / rest[0]) and os.path.isfile(path := folder.joinpath(*rest)):
+                    return path
+        return None
 
 
 def _relative(path: Path, folder: Path) -> str:

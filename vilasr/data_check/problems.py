@@ -20,7 +20,7 @@ class Effect(StrEnum):
     """What training does with an item that has the problem."""
 
     STOPS = "training stops"
-    DROPPED = "silently dropped"
+    DROPPED = "dropped"  # with a warning in the log
     WRONG = "trained with a mistake"
     NONE = ""
 
@@ -39,6 +39,7 @@ class Code(StrEnum):
     MIXED_TYPES = "mixed_types"
     # items
     BAD_ITEM = "bad_item"
+    KEY_MISSING = "key_missing"
     ROLE_NAME = "role_name"
     ROLE_ORDER = "role_order"
     IMAGE_COUNT = "image_count"
@@ -84,7 +85,6 @@ class Code(StrEnum):
 _WARNINGS = {
     Code.IMAGE_IN_CWD,
     Code.INDEX_STATED,
-    Code.TOO_LONG,
     Code.UNKNOWN_DATA_TYPE,
     Code.NO_GRID_SIZE,
 }
@@ -104,6 +104,7 @@ _STOPS = {
     Code.BAD_ENCODING,
     Code.MIXED_TYPES,
     Code.BAD_ITEM,
+    Code.KEY_MISSING,
     Code.IMAGE_COUNT,
     Code.MEDIA_PLACEHOLDER,
     Code.IMAGE_MISSING,

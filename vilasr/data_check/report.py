@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,10 +23,10 @@ from vilasr.data_check.sources import Kind, Source
 
 _WOULD = {
     Effect.STOPS: "stop the training",
-    Effect.DROPPED: "be dropped silently",
+    Effect.DROPPED: "be dropped (with a warning in the log)",
     Effect.WRONG: "be trained with a mistake",
 }
-_FATE_TEXTS = 5  # findings remembered of an item that a repair may move aside
+_FATE_TEXTS = 5  # findings remembered of an item beside those that decide what a repair does with it
 
 
 @dataclass
@@ -137,6 +137,21 @@ def _problem_json(problem: Problem) -> dict[str, Any]:
     }
 
 
+def _deciding(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Every repair, and the first problem of each code and severity: the others of its kind decide nothing more, so
+    only a few of them are remembered for their texts."""
+    seen: set[tuple[str, Severity]] = set()
+    texts = 0
+    for found in findings:
+        key = found.code, found.severity
+        if found.edit is not None:
+            yield found
+        elif found.severity is not Severity.NOTE and (key not in seen or texts < _FATE_TEXTS):
+            seen.add(key)
+            texts += 1
+            yield found
+
+
 _ORDER = {severity: number for number, severity in enumerate(Severity)}
 
 
@@ -171,9 +186,8 @@ class Tally:
         effect = worst_effect(findings)
         if effect:
             report.effects[effect] += 1
-        grave = [found for found in findings if found.severity is not Severity.NOTE or found.edit]
-        if grave:
-            report.fates[number] = tuple(f for i, f in enumerate(grave) if i < _FATE_TEXTS or f.edit)
+        if fate := tuple(_deciding(findings)):
+            report.fates[number] = fate
 
     def add_file(self, problem: Problem) -> None:
         """A problem of the file as a whole."""

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 
-from vilasr.data_check.documents import Document, Piece, bad_bytes, read_document
+from vilasr.data_check.documents import Document, Piece, bad_bytes, half_character, read_document
 from vilasr.data_check.options import Options, Outcome
 from vilasr.data_check.problems import Code, file_problem, finding
 from vilasr.data_check.questions import QuestionChecker
@@ -124,11 +124,18 @@ def _outcome(checker: SftChecker | QuestionChecker, number: int, text: str, erro
     if bad := bad_bytes(text):
         message = f"{bad} bytes are not UTF-8; write the file as UTF-8"
         return Outcome(number, "", (finding(Code.BAD_ENCODING, "", message),))
+    if "\x00" in text:
+        message = "holds bytes of zero, as UTF-16 has them; write the file as UTF-8"
+        return Outcome(number, "", (finding(Code.BAD_ENCODING, "", message),))
     try:
         record = json.loads(text)
     except (ValueError, RecursionError) as exc:
         return Outcome(number, "", (finding(Code.BROKEN_JSON, "", f"not JSON: {str(exc)[:120]}"),))
     try:
+        if half := half_character(text, record):
+            field, escape = half
+            message = f"holds half a character ({escape}), which cannot be tokenized; write the whole one, or none"
+            return Outcome(number, "", (finding(Code.BAD_ENCODING, field, message),))
         return checker.check(number, record)
     except RecursionError:
         return Outcome(number, "", (finding(Code.BAD_ITEM, "", "is nested too deeply"),))

@@ -51,6 +51,10 @@ class SftChecker:
         """The turns with our names of the roles; None where they cannot be read."""
         name, tags = self.dataset.messages, self.dataset.tags
         value = record.get(name)
+        if name not in record:
+            message = f"is missing; the item has {_keys(record)} (columns.messages in dataset_info.json)"
+            found.append(finding(Code.KEY_MISSING, name, message))
+            return None
         if not isinstance(value, list):
             found.append(finding(Code.BAD_ITEM, name, f"must be a list of turns, not {_kind(value)}"))
             return None
@@ -62,9 +66,12 @@ class SftChecker:
                 found.append(finding(Code.BAD_ITEM, field, f"must be an object, not {_kind(turn)}"))
                 return None
             for key in (tags.role, tags.content):
-                if not isinstance(turn.get(key), str):
-                    has = ", ".join(map(repr, list(turn)[:5])) or "nothing"
-                    message = f"must be a text, not {_kind(turn.get(key))}; the turn has {has}"
+                if key not in turn:
+                    message = f"is missing; the turn has {_keys(turn)} (tags in dataset_info.json)"
+                    found.append(finding(Code.KEY_MISSING, f"{field}.{key}", message))
+                    return None
+                if not isinstance(turn[key], str):
+                    message = f"must be a text, not {_kind(turn[key])}"
                     found.append(finding(Code.BAD_ITEM, f"{field}.{key}", message))
                     return None
             role, text = turn[tags.role], turn[tags.content]
@@ -73,7 +80,7 @@ class SftChecker:
                 continue
             ours = _ALIKE.get(role.strip().lower(), "")
             right = next((theirs for theirs, own in roles.items() if own == ours), "")
-            message = f"{role!r} is none of {', '.join(map(repr, roles))}; LLaMA-Factory silently drops the item"
+            message = f"{role!r} is none of {', '.join(map(repr, roles))}; LLaMA-Factory drops the item"
             edit = Edit((name, number, tags.role), role, right) if right else None
             found.append(finding(Code.ROLE_NAME, f"{field}.{tags.role}", message, edit=edit))
             turns.append(Turn(ours, text, f"{field}.{tags.content}"))
@@ -196,7 +203,7 @@ def _in_order(turns: list[Turn], found: list[Finding], name: str) -> bool:
         name = f"{name}[{min(number, len(roles) - 1)}]"
         message = f"turn {number} is of the {roles[number]}" if number < len(roles) else "the last turn is of the user"
         message += "; user and assistant take turns, the assistant being the last"
-    found.append(finding(Code.ROLE_ORDER, name, f"{message}; LLaMA-Factory silently drops the item"))
+    found.append(finding(Code.ROLE_ORDER, name, f"{message}; LLaMA-Factory drops the item"))
     return False
 
 
@@ -214,6 +221,10 @@ def digest_of(record: dict[str, Any]) -> bytes:
 
 def kinds_of(record: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     return tuple((key, _kind(value)) for key, value in record.items() if value is not None)
+
+
+def _keys(value: dict[str, Any]) -> str:
+    return ", ".join(map(repr, list(value)[:5])) or "nothing"
 
 
 def _kind(value: object) -> str:

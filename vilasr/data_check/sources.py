@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from vilasr.data_check.dataset_info import INFO_NAME, Dataset, Tags, read_dataset_info
+from vilasr.data_check.dataset_info import INFO_NAME, Dataset, Entries, Tags, read_dataset_info
 from vilasr.data_check.problems import Code, Problem, Severity, file_problem
 from vilasr.profile_checks import ProfileError
 from vilasr.prompts import PROFILE_NAME, Profile, load_profile
@@ -75,7 +75,7 @@ def of_config(config: Mapping[str, Any], where: Path, profile: Profile | None = 
             message = f"{where} names the dataset {name!r}, which is not listed; listed are {known}"
             found += Found(problems=(file_problem(Code.BAD_DATASET_INFO, Path(folder) / INFO_NAME, message, name),))
         else:
-            found += _of_dataset(info[name], Path(folder), Path(str(media_dir)), Severity.ERROR)
+            found += _of_entry(info, name, Path(folder), Path(str(media_dir)), chosen=True)
     return _with_profiles(found, profile, [Path(folder)])
 
 
@@ -90,8 +90,8 @@ def of_folder(folder: Path, profile: Profile | None = None) -> Found:
         except DataError as exc:
             found += Found(problems=(file_problem(Code.BAD_DATASET_INFO, info_folder / INFO_NAME, str(exc)),))
             continue
-        for dataset in info.values():
-            found += _of_dataset(dataset, info_folder, info_folder, Severity.NOTE)
+        for name in info:
+            found += _of_entry(info, name, info_folder, info_folder, chosen=False)
     seen.update(source.file.resolve() for source in found.sources)
     others = [folder / name for name in RL_FILES if (folder / name).is_file()]
     others += sorted(path for path in folder.glob("*.json*") if path.suffix in (".json", ".jsonl"))
@@ -107,22 +107,31 @@ def of_file(path: Path, profile: Profile | None = None) -> Found:
     data."""
     folders = [path.absolute().parent, *list(path.absolute().parents)[1:3]]
     for folder in folders:
+        if not (folder / INFO_NAME).is_file():
+            continue
         try:
-            info = read_dataset_info(folder) if (folder / INFO_NAME).is_file() else {}
+            info = read_dataset_info(folder)
+            for name in info:
+                file = info.file(name)
+                if file is not None and file.exists() and file.samefile(path):
+                    dataset = replace(info[name], file=path)
+                    return _with_profiles(Found((Source(path, Kind.SFT, folder, dataset),)), profile, [folder])
         except DataError as exc:
             return Found(problems=(file_problem(Code.BAD_DATASET_INFO, folder / INFO_NAME, str(exc)),))
-        for dataset in info.values():
-            if dataset.file is not None and dataset.file.exists() and dataset.file.samefile(path):
-                dataset = replace(dataset, file=path)
-                return _with_profiles(Found((Source(path, Kind.SFT, folder, dataset),)), profile, [folder])
     kind = _kind(path)
     if kind is None:
         raise DataError(f"{path}: holds neither conversations nor questions")
     return _with_profiles(Found((_of_content(path, *kind),)), profile, folders[1:])
 
 
-def _of_dataset(dataset: Dataset, folder: Path, media_dir: Path, absent: Severity) -> Found:
+def _of_entry(entries: Entries, name: str, folder: Path, media_dir: Path, chosen: bool) -> Found:
+    """An entry that cannot be used is an error where it is `chosen`; else it may never be meant for us."""
     info = folder / INFO_NAME
+    try:
+        dataset = entries[name]
+    except DataError as exc:
+        severity = Severity.ERROR if chosen else Severity.WARNING
+        return Found(problems=(file_problem(Code.BAD_DATASET_INFO, info, str(exc), name, severity),))
     if dataset.file is None:
         message = f"dataset {dataset.name!r} is fetched from elsewhere; it is not checked"
         return Found(problems=(file_problem(Code.NOT_CHECKED, info, message, dataset.name),))
@@ -135,6 +144,7 @@ def _of_dataset(dataset: Dataset, folder: Path, media_dir: Path, absent: Severit
         return Found(sources)
     if not dataset.file.is_file():
         message = f"dataset {dataset.name!r}: no such file; download or unpack it, or take the dataset out"
+        absent = Severity.ERROR if chosen else Severity.NOTE
         return Found(problems=(file_problem(Code.FILE_MISSING, dataset.file, message, dataset.name, absent),))
     return Found((Source(dataset.file, Kind.SFT, media_dir, dataset),))
 

@@ -30,7 +30,7 @@ _BARE = re.compile(rf"{_N}\s?(?:x|×)\s?{_N}(?!\s?(?:mm|cm|m|km|ft|feet|in|inch(
 @dataclass(frozen=True, slots=True)
 class Statement:
     """What the conversation says of one image: its size and its index, None where it does not say. An `unsure` size
-    stands without a word for what it is the size of."""
+    was found by its usual forms: it may be that of a thing the question is about."""
 
     size: Size | None = None
     index: int | None = None
@@ -69,27 +69,25 @@ class SizeReader:
                 continue
             patterns = self._drawn if number else self._captions
             statements = _by_patterns(text, count, patterns) or [NOTHING] * count
-            if all(statement.size is None for statement in statements):
-                words = _by_words(text, count)
-                statements = [replace(word, index=s.index) for s, word in zip(statements, words, strict=True)]
+            silent = all(statement.size is None for statement in statements)
             if not number and statements[0].size is None:
-                first = self._first(system, text, alone=count == 1)
-                if first.size is not None:
-                    statements = [first, *statements[1:]]
+                statements[0] = replace(statements[0], size=self._by_opening(system, text))
+            if silent:
+                words = _by_words(text, count)
+                pairs = zip(statements, words, strict=True)
+                statements = [s if s.size else replace(word, index=s.index) for s, word in pairs]
+            if not number and count == 1 and statements[0].size is None:
+                statements = [_by_system(system, statements[0])]
             found += statements
         return found
 
-    def _first(self, system: str, opening: str, alone: bool) -> Statement:
-        """What is said of the first image outside its caption."""
+    def _by_opening(self, system: str, opening: str) -> Size | None:
+        """The first image's size where the profile's question or system prompt states it."""
         for pattern in self._openings:
             match = pattern.search(opening) or pattern.search(system)
             if match and "height" in match.groupdict():
-                return Statement((int(match["width"]), int(match["height"])))
-        if alone and system:
-            sizes = [size for _, size, unsure in _statements(system) if not unsure]
-            if len(set(sizes)) == 1:
-                return Statement(sizes[0])
-        return NOTHING
+                return _size(match["width"], match["height"])
+        return None
 
 
 _SIZE = {"width": r"(?P<width>\d+)", "height": r"(?P<height>\d+)"}
@@ -129,8 +127,14 @@ def _size(width: str, height: str) -> Size:
     return int(width[:9]), int(height[:9])
 
 
+def _by_system(system: str, statement: Statement) -> Statement:
+    """With the one size that the system prompt states of anything."""
+    sizes = {size for _, size, bare in _statements(system) if not bare} if system else set()
+    return replace(statement, size=sizes.pop(), unsure=True) if len(sizes) == 1 else statement
+
+
 def _statements(text: str) -> list[tuple[int, Size, bool]]:
-    """(position, size, whether it may be the size of something else) in order."""
+    """(position, size, whether it stands without a word for what it is) in order."""
     found: dict[int, tuple[int, Size, bool]] = {}
     taken: list[tuple[int, int]] = []
     for pattern, swapped in (*_DEFINITE, (_BARE, False)):
@@ -153,7 +157,7 @@ def _by_words(text: str, count: int) -> list[Statement]:
     if not stated:
         return [NOTHING] * count
     if len(stated) == count:
-        return [Statement(size, None, unsure) for _, size, unsure in stated]
+        return [Statement(size, None, True) for _, size, _ in stated]
     if len({size for _, size, _ in stated}) == 1:
         return [Statement(stated[0][1], None, True)] * count
     places = [match.start() for match in re.finditer(PLACE, text)]
@@ -162,4 +166,4 @@ def _by_words(text: str, count: int) -> list[Statement]:
     bounds = [0, *places]
     before = [[s for s in stated if start <= s[0] < end] for start, end in pairwise(bounds)]
     groups = behind if any(behind[:-1]) or not before[0] else before
-    return [Statement(group[0][1], None, group[0][2]) if len(group) == 1 else NOTHING for group in groups]
+    return [Statement(group[0][1], None, True) if len(group) == 1 else NOTHING for group in groups]
