@@ -8,7 +8,8 @@
 
 Each archive goes into the folder of its stage (cold_start/, ...). Stop it whenever you like: the next run goes on
 where it ended, and what is complete is skipped. A bad archive does not stop the others; bad ones are listed at the end.
-A file that differs from the archive's is kept beside it as NAME.previous. Needs Python 3.11 and nothing else.
+A file that differs from the archive's is kept beside it as NAME.previous; one that tools/check_data.py --fix repaired
+stays. Needs Python 3.11 and nothing else.
 
 Exit status: 0 if everything is complete, 1 if something is bad or missing, 2 for wrong arguments, 130 or 143 if
 stopped.
@@ -17,9 +18,11 @@ stopped.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from vilasr.archives import Options, OutputError, Stop, StoppedError, unpack
@@ -45,6 +48,24 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+def some(paths: tuple[str, ...]) -> str:
+    return paths[0] + (f" and {len(paths) - 1:,} more" if len(paths) > 1 else "")
+
+
+def print_lines(lines: Iterable[str]) -> str:
+    """Writes to standard output; returns why that failed (a full disk, a pipe that was closed), or ""."""
+    if sys.stdout is None:  # closed by the caller
+        return ""
+    try:
+        sys.stdout.writelines(f"{line}\n" for line in lines)
+        sys.stdout.flush()
+    except OSError as exc:
+        with contextlib.suppress(OSError):  # what is left in the buffer would fail again at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exc.strerror or str(exc)
+    return ""
+
+
 def main(argv: list[str] | None = None) -> int:
     cli = parser()
     args = cli.parse_args(argv)
@@ -64,11 +85,14 @@ def main(argv: list[str] | None = None) -> int:
     except StoppedError:
         sys.stderr.write(f"{cli.prog}: stopped; run it again to go on\n")
         return 128 + stop.signal
-    if args.dry_run:
-        sys.stdout.writelines(f"{line}\n" for line in report.lines)
+    if args.dry_run and (problem := print_lines(report.lines)):
+        sys.stderr.write(f"{cli.prog}: error: standard output cannot be written ({problem})\n")
+        return 1
     if report.moved:
-        more = len(report.moved) - 1
-        sys.stderr.write(f"Files that differed from the archives were kept: {report.moved[0]} and {more:,} more\n")
+        sys.stderr.write(f"Files that differed from the archives were kept: {some(report.moved)}\n")
+    if report.repaired:
+        count = len(report.repaired)
+        sys.stderr.write(f"{count:,} repaired file{'s' * (count > 1)} kept: {some(report.repaired)}\n")
     if report.bad:
         sys.stderr.write("Not complete:\n")
         sys.stderr.writelines(f"  {line}\n" for line in report.bad)

@@ -184,7 +184,7 @@ def test_names_that_differ_in_case_are_refused_where_they_are_one_file() -> None
         return Member(name, name.encode(), 0, 0, 0, 0, 0, offset, FILE, False)
 
     directory = Directory((member("vqa/a.png", 0), member("vqa/A.png", 100)), 200, "")
-    assert len(check_directory(directory, "cold_start")[0]) == 2
+    assert len(check_directory(directory, "cold_start").items) == 2
     with pytest.raises(ArchiveError, match="under two names"):
         check_directory(directory, "cold_start", fold_case=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import random
 import resource
@@ -17,8 +18,9 @@ import pytest
 
 from tests.archives.zips import files, images, pack, run
 from tests.conftest import ROOT
-from vilasr.archives import OutputError, unpacking
+from vilasr.archives import Options, OutputError, Stop, StoppedError, unpack, unpacking
 from vilasr.archives import files as archive_files
+from vilasr.archives.progress import Progress
 
 FILES = 1000
 
@@ -85,6 +87,49 @@ def test_signals_end_it_cleanly(number: signal.Signals, status: int, data: Path,
     assert 0 < len(files(data / "rl")) < FILES
     assert run(data).bad == ()
     assert files(data / "rl") == content
+
+
+@pytest.mark.parametrize(("number", "status", "dry"), [(signal.SIGINT, 130, ["--dry-run"]), (signal.SIGTERM, 143, [])])
+def test_signals_end_the_survey(number: signal.Signals, status: int, dry: list[str], tmp_path: Path) -> None:
+    """Even one that waits for a file system: here for the writer of a pipe that is taken for an archive."""
+    os.mkfifo(tmp_path / "rl_part1.zip")
+    code = (
+        "import sys, unzip, vilasr.archives.unpacking as u\n"
+        "u.odd_kind = lambda path: print('waiting', flush=True) or ''\n"
+        "sys.exit(unzip.main(sys.argv[1:]))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path), *dry],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
+        time.sleep(0.05)  # it may be before the wait or within
+        process.send_signal(number)
+        _, messages = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == status
+    assert messages.rstrip().endswith("stopped; run it again to go on")
+    assert "Traceback" not in messages
+
+
+def test_a_signal_between_survey_and_work_is_not_lost(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = Stop()
+
+    def signalled(*_: object) -> None:
+        stop.event.set()
+
+    monkeypatch.setattr(unpacking, "check_space", signalled)
+    with pytest.raises(StoppedError):
+        unpack(data, Options(), Progress(io.StringIO()), stop)
+    assert not (data / "rl").exists()
+    with pytest.raises(StoppedError):
+        unpack(data, Options(dry_run=True), Progress(io.StringIO()), stop)
 
 
 def test_left_over_temporary_files_are_removed(data: Path) -> None:

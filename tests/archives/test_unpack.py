@@ -55,21 +55,6 @@ def test_the_program_unpacks_skips_and_says_so(tmp_path: Path) -> None:
     assert places(tmp_path) == written  # not even the records
 
 
-@pytest.mark.parametrize(
-    ("arguments", "status", "message"),
-    [(["--workers", "0"], 2, "at least 1"), (["--what"], 2, "--what"), ([], 1, "holds no archive")],
-)
-def test_wrong_use(arguments: list[str], status: int, message: str, tmp_path: Path) -> None:
-    done = unzip(tmp_path, *arguments)
-    assert done.returncode == status
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def test_a_folder_that_is_not_there() -> None:
-    assert unzip("/no/such/folder").returncode == 2
-
-
 def test_no_archive_says_where_they_come_from(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"AntResearchNLP/ViLaSR-data") as error:
         run(tmp_path)
@@ -209,13 +194,6 @@ def test_archives_may_be_removed_once_they_are_unpacked(tmp_path: Path) -> None:
         (tmp_path / f"rl_part{number}.zip").unlink()
     assert run(tmp_path).bad == ()
     assert unzip(tmp_path).returncode == 0
-
-
-def test_a_top_folder_of_the_stage_s_own_name_is_left_out(tmp_path: Path) -> None:
-    pack(tmp_path / "rl_part1.zip", {"rl/": b"", "rl/vqa/a.png": b"a", "__MACOSX/rl/._a.png": b"", "rl/.DS_Store": b""})
-    pack(tmp_path / "rl_part2.zip", {"rl/b.png": b"b", "c.png": b"c"})
-    assert run(tmp_path).bad == ()
-    assert files(tmp_path / "rl") == {"vqa/a.png": b"a", "rl/b.png": b"b", "c.png": b"c"}
 
 
 @pytest.mark.parametrize(

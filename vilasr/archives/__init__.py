@@ -2,6 +2,7 @@
 
     stages         which archives are there, where they belong, which parts are missing
     zip_directory  what an archive says it holds
+    layout         where its members go
     checks         what is refused for that
     records        what was unpacked before
     planning       what is left to do, and whether it fits

@@ -6,8 +6,8 @@ import re
 import stat
 import unicodedata
 from collections.abc import Iterable
-from typing import NamedTuple
 
+from vilasr.archives.layout import Item, Layout, lay_out
 from vilasr.archives.zip_directory import ArchiveError, Directory, Member
 
 PARTIAL = ".unzip-partial"  # holds the files being written, in each stage's folder
@@ -37,33 +37,20 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 _REFUSED = "the archive is unsafe; do not use it"
 
 
-class Item(NamedTuple):
-    """What becomes of a member: `path` is relative to the stage's folder; `end` is where its bytes end in the archive
-    at the latest."""
+def check_directory(directory: Directory, stage: str, fold_case: bool = False) -> Layout:
+    """The members with the places they go to.
 
-    path: str
-    member: Member
-    end: int
-
-
-def check_directory(directory: Directory, stage: str, fold_case: bool = False) -> tuple[tuple[Item, ...], bool]:
-    """The members with the places they go to, and whether the archive's own top folder `stage/` was left out.
-
-    What macOS adds (`__MACOSX/`, `.DS_Store`) is left out too. `fold_case`: the file system takes names that differ in
-    case for one. Raises ArchiveError that names the first member that is refused.
+    `fold_case`: the file system takes names that differ in case for one. Raises ArchiveError that names the first
+    member that is refused.
     """
     for member in directory.members:
         check_name(member)
         _check_kind(member)
         _check_sizes(member)
     _check_whole(directory.members)
-    ends = _ends(directory)
-    used = [m for m in directory.members if not _is_litter(m.name)]
-    stripped = any(not m.is_folder for m in used) and all(m.name.startswith(f"{stage}/") for m in used)
-    skip = len(stage) + 1 if stripped else 0
-    items = tuple(Item(m.name[skip:].rstrip("/"), m, ends[m.offset]) for m in used if len(m.name) > skip)
-    _check_places(items, fold_case)
-    return items, stripped
+    layout = lay_out(directory.members, stage, _ends(directory))
+    _check_places(layout.items, fold_case)
+    return layout
 
 
 def check_name(member: Member) -> None:
@@ -146,11 +133,6 @@ def _ends(directory: Directory) -> dict[int, int]:
             raise ArchiveError(f"member {_short(member)} {what}; {_REFUSED}")
         ends[member.offset] = end
     return ends
-
-
-def _is_litter(name: str) -> bool:
-    parts = name.split("/")
-    return parts[0] == "__MACOSX" or parts[-1] == ".DS_Store"
 
 
 def place_key(path: str, fold_case: bool = False) -> str:

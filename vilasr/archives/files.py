@@ -21,13 +21,16 @@ from vilasr.archives.member_data import PIECE
 
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
+_REPAIRED = (".json", ".jsonl")  # the files that are repaired
+
 
 class OutputError(RuntimeError):
     """The data folder cannot be written. Nothing more can be unpacked; what is complete is kept."""
 
 
-class StoppedError(Exception):
-    """The run was asked to end."""
+class StoppedError(BaseException):
+    """The run was asked to end. Like KeyboardInterrupt it may come anywhere, so that no `except Exception` (that of
+    logging, say) must take it."""
 
 
 def explain(exc: OSError, path: str | Path) -> OutputError:
@@ -116,6 +119,16 @@ def has_crc(path: str, crc: int, stopped: Callable[[], bool]) -> bool:
     except OSError:
         return False
     return found == crc
+
+
+def is_repaired(path: str, size: int, crc: int, stopped: Callable[[], bool]) -> bool:
+    """Whether a file is another one on purpose: tools/check_data.py --fix keeps what it repairs, untouched, as
+    `NAME.original.json` beside it, and that one has this size and CRC-32. Raises StoppedError."""
+    stem, suffix = os.path.splitext(path)
+    if suffix not in _REPAIRED:
+        return False
+    original = f"{stem}.original{suffix}"
+    return file_size(original) == size and has_crc(original, crc, stopped)
 
 
 def make_partial(stage: Path) -> Path:

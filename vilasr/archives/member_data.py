@@ -7,7 +7,8 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from vilasr.archives.checks import DEFLATED, Item
+from vilasr.archives.checks import DEFLATED
+from vilasr.archives.layout import Item
 from vilasr.archives.zip_directory import ArchiveError, Member
 
 PIECE = 1 << 20  # bytes read at a time; most images come in one piece

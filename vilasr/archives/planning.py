@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from vilasr.archives.checks import Item, parents, place_key
-from vilasr.archives.files import OutputError, file_size
+from vilasr.archives.checks import parents, place_key
+from vilasr.archives.files import OutputError, file_size, is_repaired
+from vilasr.archives.layout import Item
 from vilasr.archives.progress import gigabytes
 from vilasr.archives.stages import Archive
 from vilasr.archives.zip_directory import ArchiveError
@@ -38,12 +39,14 @@ class Task(NamedTuple):
 
 @dataclass(frozen=True)
 class Work:
-    """`tasks` are what is left to do of a source, in the archive's order; `folders` (relative) are to be made."""
+    """`tasks` are what is left to do of a source, in the archive's order; `folders` (relative) are to be made.
+    `repaired` are files that differ because they were repaired: they stay."""
 
     source: Source
     tasks: tuple[Task, ...]
     folders: tuple[str, ...]
     kept: int
+    repaired: tuple[str, ...] = ()
 
     @property
     def writes(self) -> list[Item]:
@@ -100,20 +103,25 @@ def plan(source: Source, stage: Path, verify: bool, taken: set[str]) -> Work:
     folders = sorted({i.path if i.member.is_folder else i.path.rpartition("/")[0] for i in source.items} - {""})
     new = _check_folders(stage, folders)
     root = f"{stage}{os.sep}"
-    tasks, kept = [], 0
+    tasks: list[Task] = []
+    repaired: list[str] = []
+    kept = 0
     for item in source.items:
         if item.member.is_folder or item.path in taken:
             continue
         taken.add(item.path)
-        size = file_size(root + item.path)
-        if size == -1 and os.path.isdir(root + item.path) and not os.path.islink(root + item.path):
-            raise ArchiveError(f"member {item.path!r} cannot be written: {root + item.path} is a folder; move it away")
-        right = size == item.member.size
+        path, member = root + item.path, item.member
+        size = file_size(path)
+        if size == -1 and os.path.isdir(path) and not os.path.islink(path):
+            raise ArchiveError(f"member {item.path!r} cannot be written: {path} is a folder; move it away")
+        right = size == member.size
         if right and source.recorded and not verify:
             kept += 1
+        elif size not in (None, -1, member.size) and is_repaired(path, member.size, member.crc, lambda: False):
+            repaired.append(path)
         else:
             tasks.append(Task(item, right))
-    return Work(source, tuple(tasks), tuple(new), kept)
+    return Work(source, tuple(tasks), tuple(new), kept, tuple(repaired))
 
 
 def _check_folders(stage: Path, folders: Sequence[str]) -> list[str]:

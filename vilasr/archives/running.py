@@ -6,6 +6,7 @@ both were equally fast, and threads leave nothing running behind when the progra
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 from collections import deque
@@ -19,6 +20,7 @@ from vilasr.archives.files import (
     StoppedError,
     explain,
     has_crc,
+    is_repaired,
     make_partial,
     remove_partial,
     write_file,
@@ -26,7 +28,7 @@ from vilasr.archives.files import (
 from vilasr.archives.member_data import read_member
 from vilasr.archives.planning import Task, Work
 from vilasr.archives.progress import Progress
-from vilasr.archives.records import drop_record, write_record
+from vilasr.archives.records import drop_record, make_record, write_record
 from vilasr.archives.stages import Archive
 from vilasr.archives.zip_directory import ArchiveError
 
@@ -39,6 +41,7 @@ class Stop:
     def __init__(self) -> None:
         self.event = threading.Event()
         self.signal = 0
+        self._interrupts = False
 
     def catch_signals(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -49,14 +52,30 @@ class Stop:
         self.event.set()
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, signal.SIG_DFL)
+        if self._interrupts:
+            raise StoppedError
+
+    @contextlib.contextmanager
+    def interrupts(self) -> Iterator[None]:
+        """Within, a signal raises StoppedError wherever the main thread is, even in a system call that waits. For what
+        writes nothing and runs in no other thread."""
+        self._interrupts = True
+        try:
+            if self.event.is_set():
+                raise StoppedError
+            yield
+        finally:
+            self._interrupts = False
 
 
 @dataclass
 class Outcome:
-    """`faults`: what was wrong with members' data, by archive. `moved`: where files went that were in the way."""
+    """`faults`: what was wrong with members' data, by archive. `moved`: where files went that were in the way.
+    `repaired`: files that differ and stay, as they were repaired."""
 
     faults: dict[Archive, list[str]] = field(default_factory=dict)
     moved: list[str] = field(default_factory=list)
+    repaired: list[str] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -163,23 +182,30 @@ class _Run:
         archive = chunk.work.source.archive
         root, temporary = f"{self.data / archive.stage}/", f"{self.partials[archive.stage]}/{number}"
         stopped = self.stop.event.is_set
-        faults, moved = [], []
+        faults: list[str] = []
+        moved: list[str | None] = []
+        repaired: list[str] = []
         try:
             with archive.path.open("rb", buffering=0) as file:
                 for item, compare in chunk.tasks:
-                    target = root + item.path
-                    if not compare or not has_crc(target, item.member.crc, stopped):
+                    target, member = root + item.path, item.member
+                    if compare and has_crc(target, member.crc, stopped):
+                        pass
+                    elif compare and is_repaired(target, member.size, member.crc, stopped):
+                        repaired.append(target)
+                    else:
                         try:
                             moved.append(write_file(target, temporary, read_member(file, item), stopped))
                         except ArchiveError as exc:
                             faults.append(str(exc))
-                    self.progress.add(item.member.size)
+                    self.progress.add(member.size)
                     if stopped():
                         raise StoppedError
         except OSError as exc:  # writing raises OutputError
             faults.append(f"cannot be read ({exc.strerror or exc}); check the disk")
         with self.lock:
             self.outcome.moved += [path for path in moved if path]
+            self.outcome.repaired += repaired
             if faults:
                 self.outcome.faults.setdefault(archive, []).extend(faults)
             self.left[archive] -= 1
@@ -188,7 +214,5 @@ class _Run:
 
     def _seal(self, work: Work) -> None:
         source = work.source
-        files = [item.member.size for item in source.items if not item.member.is_folder]
-        folder = self.data / source.archive.stage
-        arguments = (self.data, source.archive.name, source.digest, len(files), sum(files), folder)
-        self.seals.append(self.sealer.submit(write_record, *arguments))
+        record = make_record(source.archive.name, source.digest, source.items)
+        self.seals.append(self.sealer.submit(write_record, self.data, record, self.data / source.archive.stage))

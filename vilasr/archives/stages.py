@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 STAGES = ("cold_start", "reflective_rejection_sampling", "rl")
 _NAME = re.compile(rf"({'|'.join(STAGES)})_pa(rt|th)(.*)\.zip", re.IGNORECASE)  # the data card says "path"
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 _NUMBER = re.compile(r"[_-]?(\d{1,4})")
 
 
@@ -36,11 +44,19 @@ def parse_archive(path: Path) -> Archive | None:
 
 def find_archives(data: Path) -> tuple[list[Archive], list[Path]]:
     """The archives of a data folder by stage and number, and its other zip files. Raises OSError."""
-    zips = [path for path in data.iterdir() if path.suffix.lower() == ".zip" and not path.is_dir()]
-    found = {path: parse_archive(path) for path in sorted(zips)}
+    found = {path: parse_archive(path) for path in sorted(data.iterdir()) if path.suffix.lower() == ".zip"}
     archives = [archive for archive in found.values() if archive is not None]
     archives.sort(key=lambda a: (STAGES.index(a.stage), a.number is None, a.number or 0, a.name))
-    return archives, [path for path, archive in found.items() if archive is None]
+    return archives, [path for path, archive in found.items() if archive is None and not path.is_dir()]
+
+
+def odd_kind(path: Path) -> str:
+    """What is there if it is no regular file ("a folder"), else "". To open a named pipe would wait for its writer.
+    Raises OSError."""
+    mode = path.stat().st_mode
+    if stat.S_ISREG(mode):
+        return ""
+    return _KINDS.get(stat.S_IFMT(mode), "no regular file")
 
 
 def missing_parts(archives: Iterable[Archive]) -> list[str]:
