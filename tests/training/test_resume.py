@@ -111,6 +111,13 @@ def test_deepspeed_goes_on_with_the_same_number_of_processes_alone(output, nano)
     assert "3 optimizer shards of 4" in why_incomplete(last)
 
 
+def test_a_finished_run_is_not_gone_on_from(output, nano):
+    checkpoint(output, 300, nano, processes=4, deepspeed=True)
+    (output / PROFILE_NAME).touch()
+    assert look(output).finished
+    assert choose_checkpoint(output, SETTINGS, 2) is None, "on whatever number of GPUs it is asked for again"
+
+
 def test_a_fresh_start_keeps_what_was_there(output):
     prepare_output(output, {"learning_rate": 1}, fresh=True)
     assert [path.name for path in output.iterdir()] == [RUN_FILE]

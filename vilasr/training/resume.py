@@ -108,7 +108,9 @@ def choose_checkpoint(output: Path, settings: Mapping[str, Any], world: int) -> 
     earlier = look(output)
     if earlier.finished or earlier.checkpoint is not None:
         _compare(output, settings)
-    if earlier.checkpoint is None and earlier.weights_only and not earlier.finished:
+    if earlier.finished:
+        return None  # there is nothing to go on with
+    if earlier.checkpoint is None and earlier.weights_only:
         raise DataError(
             f"{earlier.weights_only[-1]}: has no optimizer state (save_only_model), so the run cannot go on from it; "
             "start over with overwrite_output_dir=true, or elsewhere from its weights: model_name_or_path=..."
@@ -152,7 +154,8 @@ def check_output(config: Mapping[str, Any], fresh: bool) -> None:
     """Raises DataError for an output folder that holds what is not its own: with `fresh` it would be moved."""
     output = Path(config["output_dir"]).resolve()
     precious = [Path(config[key]) for key in ("model_name_or_path", "dataset_dir")]
-    for path in (path.resolve() for path in (*precious, Path.cwd(), Path.home(), ROOT) if path.exists()):
+    home = Path(os.path.expanduser("~"))  # unlike Path.home() no error for a user without one
+    for path in (path.resolve() for path in (*precious, Path.cwd(), home, ROOT) if path.exists()):
         if path == output or output in path.parents:
             raise DataError(
                 f"output_dir: {output} is or holds {path}, which the training needs; choose a folder of its own"
