@@ -34,6 +34,7 @@ from vilasr.data_check import Found, Limits, Options, Report, Source, check, lim
 from vilasr.data_check.fix import ERRORS, fix
 from vilasr.data_check.listing import as_text
 from vilasr.data_check.problems import Code
+from vilasr.data_check.writing import write
 from vilasr.drawing.parser import ErrorCode
 from vilasr.profile_checks import ProfileError
 from vilasr.prompts import Profile, load_profile
@@ -147,9 +148,7 @@ def write_report(path: Path, report: Report, settings: dict[str, Any], fixes: li
     content = report.to_json(settings)
     if fixes is not None:
         content["fixes"] = fixes
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    write(path, json.dumps(content, indent=1) + "\n")
 
 
 def main() -> int:

@@ -96,7 +96,7 @@ def test_what_is_said_to_stop_or_drop_does(tmp_path, code, field, record):
 
     attributes = DatasetAttr("file", dataset_name="sft.json")
     attributes.join(DATASET_ENTRY)
-    convert = SharegptDatasetConverter(attributes, SimpleNamespace(media_dir=str(tmp_path)))  # type: ignore[arg-type]
+    convert = SharegptDatasetConverter(attributes, SimpleNamespace(media_dir=str(tmp_path)))
     plugin = Qwen2VLPlugin(image_token="<|image_pad|>", video_token=None, audio_token=None)
     effect = Effect.WRONG
     try:

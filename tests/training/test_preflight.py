@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
@@ -93,7 +94,7 @@ def test_an_earlier_checkpoint_gives_way_to_the_next(nano, mazes, tmp_path, capl
     """A resumed run needs no second copy of what is on the disk already."""
     plan = plan_of(nano, mazes, tmp_path)
     need = disk_needed(shape_of(str(nano)), plan.config)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, need - 1000))  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=need - 1000))
     assert not preflight(plan)
     (plan.output / "checkpoint-2").mkdir(parents=True)
     (plan.output / "checkpoint-2/optimizer.pt").write_bytes(bytes(2000))
@@ -103,7 +104,7 @@ def test_an_earlier_checkpoint_gives_way_to_the_next(nano, mazes, tmp_path, capl
 @pytest.mark.engine
 def test_too_little_memory_or_disk(nano, mazes, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(module, "_ram", lambda: (GIB, GIB // 2))
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 1000))  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     assert not preflight(plan_of(nano, mazes, tmp_path))
     assert "of 1 GiB of this machine's RAM" in caplog.text
     assert "too little; use more GPUs" in caplog.text

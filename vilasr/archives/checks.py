@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterable
 
 from vilasr.archives.layout import Item, Layout, lay_out
+from vilasr.archives.stages import KINDS
 from vilasr.archives.zip_directory import ArchiveError, Directory, Member
 
 PARTIAL = ".unzip-partial"  # holds the files being written, in each stage's folder
@@ -25,13 +26,6 @@ _LOCAL_HEADER = 30
 _ENCRYPTED = 1 | 1 << 6 | 1 << 13
 _PATCH = 1 << 5
 _METHODS = {1: "shrink", 6: "implode", 9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
-_KINDS = {
-    stat.S_IFLNK: "a symbolic link",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFSOCK: "a socket",
-}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _DRIVE = re.compile(r"[A-Za-z]:")
 _REFUSED = "the archive is unsafe; do not use it"
@@ -87,7 +81,7 @@ def _short(member: Member) -> str:
 
 def _check_kind(member: Member) -> None:
     name = _short(member)
-    if what := _KINDS.get(member.kind):
+    if member.kind != stat.S_IFDIR and (what := KINDS.get(member.kind)):
         raise ArchiveError(f"member {name} is {what}; {_REFUSED}")
     if not member.is_folder and (member.kind == stat.S_IFDIR or member.dos_folder):
         raise ArchiveError(f"member {name} is marked as a folder and named as a file; {_REFUSED}")

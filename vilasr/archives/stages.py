@@ -10,8 +10,9 @@ from pathlib import Path
 
 STAGES = ("cold_start", "reflective_rejection_sampling", "rl")
 _NAME = re.compile(rf"({'|'.join(STAGES)})_pa(rt|th)(.*)\.zip", re.IGNORECASE)  # the data card says "path"
-_KINDS = {
+KINDS = {  # file types other than regular files
     stat.S_IFDIR: "a folder",
+    stat.S_IFLNK: "a symbolic link",
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
@@ -56,7 +57,7 @@ def odd_kind(path: Path) -> str:
     mode = path.stat().st_mode
     if stat.S_ISREG(mode):
         return ""
-    return _KINDS.get(stat.S_IFMT(mode), "no regular file")
+    return KINDS.get(stat.S_IFMT(mode), "no regular file")
 
 
 def missing_parts(archives: Iterable[Archive]) -> list[str]:

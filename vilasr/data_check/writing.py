@@ -1,4 +1,4 @@
-"""Writes a repair's files: all of a file or nothing, as UTF-8 whatever the texts hold."""
+"""Writes files: all of one or nothing, as UTF-8 whatever the texts hold."""
 
 from __future__ import annotations
 

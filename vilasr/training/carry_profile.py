@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,17 @@ from vilasr.training.recipe import read_config
 log = logging.getLogger(__name__)
 
 
-def places(config: dict[str, Any]) -> tuple[Path, Path]:
+def places(config: Mapping[str, Any]) -> tuple[Path, Path]:
     """Where a profile is looked for: beside the data, beside the model the training starts from."""
     return Path(config["dataset_dir"]) / PROFILE_NAME, Path(config["model_name_or_path"]) / PROFILE_NAME
 
 
-def carry_profile(config: dict[str, Any]) -> Path:
+def find_profile(config: Mapping[str, Any]) -> Path | None:
+    """The profile that will go beside the weights; None where the default one will."""
+    return next((path for path in places(config) if path.is_file()), None)
+
+
+def carry_profile(config: Mapping[str, Any]) -> Path:
     """Copy; returns where to. Raises DataError or ProfileError."""
     for key in ("dataset_dir", "model_name_or_path", "output_dir"):
         if not isinstance(config.get(key), str):
@@ -35,7 +40,7 @@ def carry_profile(config: dict[str, Any]) -> Path:
     if not output.is_dir():
         raise DataError(f"{output}: no such folder; the training did not finish")
     beside_data, beside_model = places(config)
-    source = next((path for path in (beside_data, beside_model) if path.is_file()), None)
+    source = find_profile(config)
     profile = load_profile(source) if source else default_profile()
     if source is None:
         log.warning("neither %s nor %s exists: the default profile is saved", beside_data, beside_model)

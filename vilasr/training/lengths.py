@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vilasr.data_check.conversation import Conversation
-from vilasr.data_check.problems import Code, Finding, Severity, finding
+from vilasr.data_check.problems import Code, Finding, finding
 from vilasr.drawing.parser import clean_text
 from vilasr.tasks import DataError
 
@@ -92,4 +92,4 @@ class LengthCheck:
                 f"{length} tokens, cutoff_len is {self.cutoff}: the end is lost, and training stops where an image is "
                 "cut; raise cutoff_len or take the item out"
             )
-            yield finding(Code.TOO_LONG, conversation.turns[-1].field, message, Severity.ERROR)
+            yield finding(Code.TOO_LONG, conversation.turns[-1].field, message)

@@ -84,9 +84,13 @@ def _part(name: str) -> str:
     return "vision" if "visual." in name else "language"
 
 
+def _is_lora(config: Mapping[str, Any]) -> bool:
+    return config.get("finetuning_type", "lora") == "lora"  # LLaMA-Factory's default
+
+
 def trained(shape: Shape, config: Mapping[str, Any]) -> int:
     """How many parameters a recipe trains. LLaMA-Factory freezes the vision tower and the projector by default."""
-    if config.get("finetuning_type", "lora") == "lora":
+    if _is_lora(config):
         rank = int(config.get("lora_rank") or 8)
         # q, o: hidden x hidden; k, v at most that; gate, up, down: hidden x intermediate
         return shape.layers * rank * (4 * 2 * shape.hidden + 3 * (shape.hidden + shape.intermediate))
@@ -101,8 +105,7 @@ def trained(shape: Shape, config: Mapping[str, Any]) -> int:
 def estimate(shape: Shape, config: Mapping[str, Any], longest: int, world: int) -> Memory:
     """GPU memory for conversations of at most `longest` tokens on `world` processes."""
     learning = trained(shape, config)
-    lora = config.get("finetuning_type", "lora") == "lora"
-    weights = shape.total + (learning if lora else 0)
+    weights = shape.total + (learning if _is_lora(config) else 0)
     if config.get("deepspeed"):
         states = (2 * weights + 14 * learning) // world
         largest = shape.vocabulary * shape.hidden
@@ -123,8 +126,7 @@ def estimate(shape: Shape, config: Mapping[str, Any], longest: int, world: int) 
 def disk_needed(shape: Shape, config: Mapping[str, Any]) -> int:
     """Bytes of the checkpoints that exist at one time (one more than are kept, while it is written) and the model."""
     learning = trained(shape, config)
-    lora = config.get("finetuning_type", "lora") == "lora"
-    model = 4 * learning if lora else (2 if config.get("bf16") else 4) * shape.total
+    model = 4 * learning if _is_lora(config) else (2 if config.get("bf16") else 4) * shape.total
     if str(config.get("save_strategy", "steps")) == "no":
         return model
     states = 0 if config.get("save_only_model") else (12 if config.get("deepspeed") else 8) * learning

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from vilasr.data_check import Options, Report, Severity, check, limits_of, of_config
 from vilasr.data_check.problems import Effect
 from vilasr.tasks import DataError
-from vilasr.training.carry_profile import places
+from vilasr.training.carry_profile import find_profile, places
 from vilasr.training.lengths import DEFAULT_CUTOFF, TEMPLATE, LengthCheck
 from vilasr.training.memory import GIB, Memory, disk_needed, estimate, shape_of
 
@@ -53,14 +53,12 @@ def preflight(plan: Plan, whole: bool = False) -> bool:
 def _findings(plan: Plan, whole: bool) -> Iterator[Finding]:
     yield from _keys(plan)
     lengths = LengthCheck(plan.config["model_name_or_path"], int(plan.config.get("cutoff_len") or DEFAULT_CUTOFF))
-    items = 0
-    for finding in _data(plan, lengths, whole):
-        yield finding[0]
-        items = finding[1]
+    report = _check(plan, lengths, whole)
+    yield from _data(report)
     counted = sorted(lengths.lengths)
-    yield from _lengths(plan, counted, lengths.cutoff)
+    yield from _lengths(counted, lengths.cutoff)
     yield _profile(plan)
-    yield _batch(plan, items)
+    yield _batch(plan, _items(report))
     shape = shape_of(plan.config["model_name_or_path"])
     if counted:
         yield _memory(plan, estimate(shape, plan.config, min(counted[-1], lengths.cutoff), plan.cluster.world))
@@ -86,25 +84,32 @@ def _keys(plan: Plan) -> Iterator[Finding]:
         yield Finding("keys", f"template is {plan.config.get('template')!r}; ViLaSR's data needs {TEMPLATE}", bad=True)
 
 
-def _data(plan: Plan, lengths: LengthCheck, whole: bool) -> Iterator[tuple[Finding, int]]:
-    """Findings, each with the number of items there are in all."""
+def _check(plan: Plan, lengths: LengthCheck, whole: bool) -> Report:
     found = of_config(plan.config, Path("the recipe"))
     options = Options(limits=limits_of(plan.config), sample=SAMPLE, extra=(lengths,))
     # one process, so that all lengths are counted here; the tokenizer has threads of its own
-    report = check(found, dataclasses.replace(options, sample=None) if whole else options)
-    counts, items = report.count, sum(file.total for file in report.files)
-    text = f"{sum(file.items for file in report.files):,} of {items:,} items checked: "
-    yield Finding("data", f"{text}{counts(Severity.ERROR)} errors, {counts(Severity.WARNING)} warnings"), items
+    return check(found, dataclasses.replace(options, sample=None) if whole else options)
+
+
+def _items(report: Report) -> int:
+    """In all files, checked or not."""
+    return sum(file.total for file in report.files)
+
+
+def _data(report: Report) -> Iterator[Finding]:
+    counts = report.count
+    text = f"{sum(file.items for file in report.files):,} of {_items(report):,} items checked: "
+    yield Finding("data", f"{text}{counts(Severity.ERROR)} errors, {counts(Severity.WARNING)} warnings")
     errors = [problem for problem in report.problems if problem.severity is Severity.ERROR]
     bad = _stops(report)
     for problem in errors[:_SHOWN]:
-        yield Finding("data", problem.line(), bad), items
+        yield Finding("data", problem.line(), bad)
     if len(errors) > _SHOWN:
         text = f"{counts(Severity.ERROR) - _SHOWN} more; tools/check_data.py --config lists them all and mends some"
-        yield Finding("data", text, bad), items
+        yield Finding("data", text, bad)
     if errors and not bad:
         text = f"at most {MOST_WRONG:.0%} of the items: no reason not to start; tools/check_data.py can take them out"
-        yield Finding("data", text), items
+        yield Finding("data", text)
 
 
 def _stops(report: Report) -> bool:
@@ -118,7 +123,7 @@ def _stops(report: Report) -> bool:
     return whole_files or effects[Effect.STOPS] > 0 or effects[Effect.DROPPED] + effects[Effect.WRONG] > few
 
 
-def _lengths(plan: Plan, lengths: list[int], cutoff: int) -> Iterator[Finding]:
+def _lengths(lengths: list[int], cutoff: int) -> Iterator[Finding]:
     if not lengths:
         yield Finding("lengths", "no conversation could be counted", bad=True)
         return
@@ -128,12 +133,10 @@ def _lengths(plan: Plan, lengths: list[int], cutoff: int) -> Iterator[Finding]:
 
 
 def _profile(plan: Plan) -> Finding:
-    beside_data, beside_model = places(dict(plan.config))
-    found = next((path for path in (beside_data, beside_model) if path.is_file()), None)
-    if found:
+    if found := find_profile(plan.config):
         return Finding("profile", f"{found} goes beside the weights")
     text = "none beside the data or the model: the model will be served in our default wording. Data with its own "
-    return Finding("profile", f"{text}needs {beside_data}, which tools/read_profile.py writes")
+    return Finding("profile", f"{text}needs {places(plan.config)[0]}, which tools/read_profile.py writes")
 
 
 def _batch(plan: Plan, items: int) -> Finding:

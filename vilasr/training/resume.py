@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vilasr.checkpoints import inspect_checkpoint
+from vilasr.data_check.writing import write
 from vilasr.prompts import PROFILE_NAME
 from vilasr.tasks import DataError
 from vilasr.training.recipe import ROOT
@@ -194,9 +195,7 @@ def prepare_output(output: Path, settings: Mapping[str, Any], fresh: bool, named
             continue
         log.warning("%s: %s", path, why_incomplete(path))
         _set_aside(path, f"incomplete-{path.name}")  # the trainer would rotate away any checkpoint-*
-    part = output / f".{RUN_FILE}.part"
-    part.write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(part, output / RUN_FILE)
+    write(output / RUN_FILE, json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
 
 
 def _set_aside(path: Path, name: str) -> None:

@@ -43,16 +43,23 @@ class Plan:
     """What will run: LLaMA-Factory's configuration, on which processes, from which checkpoint."""
 
     config: Mapping[str, Any]
-    datasets: Sequence[Dataset]
     cluster: Cluster
     global_batch: int
-    resume: Path | None
-    fresh: bool
     settings: Mapping[str, Any]
 
     @property
     def output(self) -> Path:
         return Path(self.config["output_dir"])
+
+    @property
+    def resume(self) -> Path | None:
+        """The checkpoint to go on from, found here or named by the user."""
+        checkpoint = self.config.get("resume_from_checkpoint")
+        return Path(checkpoint) if checkpoint else None
+
+    @property
+    def fresh(self) -> bool:
+        return self.config["overwrite_output_dir"]
 
 
 def make_plan(path: Path, overrides: Sequence[str], environment: Mapping[str, str], gpus: int | None = None) -> Plan:
@@ -86,7 +93,6 @@ def make_plan(path: Path, overrides: Sequence[str], environment: Mapping[str, st
     # what is trained on belongs to the settings: a resumed run must see the same data
     data = {dataset.name: _digest(dataset.file) for dataset in datasets if dataset.file}
     settings = {**settings_of(config, batch), "data": data}
-    resume = None
     if not fresh and not config.get("resume_from_checkpoint"):
         resume = choose_checkpoint(Path(config["output_dir"]), settings, cluster.world)
         if resume is not None and config.get("ddp_backend") == "gloo":
@@ -95,7 +101,7 @@ def make_plan(path: Path, overrides: Sequence[str], environment: Mapping[str, st
             )
         if resume is not None:
             config["resume_from_checkpoint"] = str(resume)
-    return Plan(config, datasets, cluster, batch, resume, fresh, settings)
+    return Plan(config, cluster, batch, settings)
 
 
 def chosen_datasets(config: Mapping[str, Any]) -> list[Dataset]:
@@ -183,9 +189,8 @@ def trainer_config(plan: Plan) -> dict[str, Any]:
     from, with no more than a warning. DeepSpeed restores its own copy, in full precision.
     """
     config = dict(plan.config)
-    checkpoint = config.get("resume_from_checkpoint")
-    if checkpoint and not config.get("deepspeed") and (Path(checkpoint) / "config.json").is_file():
-        config["model_name_or_path"] = checkpoint
+    if plan.resume is not None and not config.get("deepspeed") and (plan.resume / "config.json").is_file():
+        config["model_name_or_path"] = str(plan.resume)
     return config
 
 
@@ -194,8 +199,7 @@ def run(plan: Plan) -> int:
     with ExitStack() as stack:
         if plan.cluster.rank == 0:
             stack.enter_context(claim(plan.output))
-            named = plan.config.get("resume_from_checkpoint")
-            prepare_output(plan.output, plan.settings, plan.fresh, Path(named) if named else None)
+            prepare_output(plan.output, plan.settings, plan.fresh, plan.resume)
         return _train(plan)
 
 
@@ -210,7 +214,7 @@ def _train(plan: Plan) -> int:
         again = f"{how} goes on from {last}" if last else "no checkpoint was written yet"
         log.error("training ended with status %d; %s", status, again)
     elif plan.cluster.rank == 0:
-        log.info("profile: %s", carry_profile(dict(plan.config)))
+        log.info("profile: %s", carry_profile(plan.config))
     return status
 
 
