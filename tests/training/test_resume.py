@@ -10,6 +10,7 @@ from vilasr.training.resume import (
     check_output,
     choose_checkpoint,
     claim,
+    complete_processor,
     look,
     prepare_output,
     settings_of,
@@ -174,3 +175,21 @@ def test_two_runs_cannot_have_one_folder(tmp_path):
             pass
     with claim(tmp_path / "out"):
         pass
+
+
+@pytest.mark.parametrize("damaged", ["processor_config.json", "tokenizer.json"])
+def test_a_processor_cut_off_is_that_of_the_model_again(output, nano, damaged):
+    last = look(output).checkpoint
+    assert last is not None
+    whole = (nano / damaged).read_bytes()
+    (last / damaged).write_bytes(whole[:100])
+    complete_processor(last, str(nano))
+    mended = json.loads((last / damaged).read_bytes())
+    assert mended.keys() == json.loads(whole).keys()
+    before = (last / damaged).stat().st_mtime_ns
+    complete_processor(last, str(nano))
+    assert (last / damaged).stat().st_mtime_ns == before
+    (last / damaged).unlink()
+    if damaged == "processor_config.json":
+        with pytest.raises(DataError, match="killed while its processor was saved"):
+            complete_processor(last, str(output / "no model"))

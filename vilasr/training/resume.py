@@ -198,6 +198,33 @@ def prepare_output(output: Path, settings: Mapping[str, Any], fresh: bool, named
     write(output / RUN_FILE, json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
 
 
+def complete_processor(checkpoint: Path, model: str) -> None:
+    """LLaMA-Factory saves the processor after `trainer_state.json`: a run killed in between leaves weights that are
+    whole and a processor that is not. It is the one of the `model` the run started from. Raises DataError."""
+    files = [path for path in checkpoint.glob("*.json") if not path.name.endswith(".index.json")]
+    named = {path.name for path in files}
+    if named & {"processor_config.json", "preprocessor_config.json"} and all(map(_parses, files)):
+        return
+    from transformers import AutoProcessor  # seconds; only here
+
+    try:
+        AutoProcessor.from_pretrained(model).save_pretrained(checkpoint)
+    except (OSError, ValueError) as exc:
+        raise DataError(
+            f"{checkpoint}: the run was killed while its processor was saved, and that of {model} cannot be read "
+            f"({exc}); copy the processor and tokenizer files of the base model there"
+        ) from exc
+    log.warning("%s: its processor was cut off; it is that of %s again", checkpoint, model)
+
+
+def _parses(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def _set_aside(path: Path, name: str) -> None:
     number, aside = 1, path.with_name(f"{name}-1")
     while aside.exists():

@@ -31,7 +31,15 @@ from vilasr.tasks import DataError
 from vilasr.training.carry_profile import carry_profile
 from vilasr.training.cluster import Cluster, accumulation_steps, read_cluster, whole_number
 from vilasr.training.recipe import ROOT, read_config, read_overrides
-from vilasr.training.resume import check_output, choose_checkpoint, claim, look, prepare_output, settings_of
+from vilasr.training.resume import (
+    check_output,
+    choose_checkpoint,
+    claim,
+    complete_processor,
+    look,
+    prepare_output,
+    settings_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -200,6 +208,8 @@ def run(plan: Plan) -> int:
         if plan.cluster.rank == 0:
             stack.enter_context(claim(plan.output))
             prepare_output(plan.output, plan.settings, plan.fresh, plan.resume)
+            if plan.resume is not None:
+                complete_processor(plan.resume, plan.config["model_name_or_path"])
         return _train(plan)
 
 
