@@ -103,7 +103,7 @@ def test_an_earlier_checkpoint_gives_way_to_the_next(nano, mazes, tmp_path, capl
 
 @pytest.mark.engine
 def test_too_little_memory_or_disk(nano, mazes, tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(module, "_ram", lambda: (GIB, GIB // 2))
+    monkeypatch.setattr(module, "ram", lambda: (GIB, GIB // 2))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     assert not preflight(plan_of(nano, mazes, tmp_path))
     assert "of 1 GiB of this machine's RAM" in caplog.text

@@ -29,10 +29,11 @@ Turn = tuple[str, str]  # role ("system", "user" or "assistant") and content
 
 
 class TokenCounter:
-    """Counts with the tokenizer of a model folder or hub model. Raises DataError where there is none."""
+    """Counts with the tokenizer of a model folder or hub model, or with one given. Raises DataError where there is
+    none."""
 
-    def __init__(self, model: str) -> None:
-        self._tokenizer = _load(model)
+    def __init__(self, model: str | Tokenizer) -> None:
+        self._tokenizer = _load(model) if isinstance(model, str) else model
 
     def count(self, turns: Sequence[Turn], sizes: Sequence[tuple[int, int]]) -> int:
         """Tokens of a conversation; `sizes` are (width, height) in pixels of its images as shown."""

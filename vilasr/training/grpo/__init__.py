@@ -1,0 +1,1 @@
+"""GRPO with drawing rollouts on verl: its agent loop, dataset, records and launcher."""
