@@ -64,14 +64,14 @@ class DrawingAgentLoop(AgentLoopBase):
     async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> AgentLoopOutput:
         """`kwargs` are the fields of `vilasr.training.grpo.dataset.RLDataset` and verl's `session_id` (which of the
         question's episodes) and `global_steps`."""
-        item = Item.from_json(kwargs["item"])
-        engine = self.engine(item, sampling_params)
-        session = engine.session(int(kwargs["session_id"]))
+        item, sample = Item.from_json(kwargs["item"]), int(kwargs["session_id"])
+        engine = self.engine(item, sample, sampling_params)
+        session = engine.session(sample)
         record = await play(item, engine, session, self.settings)
         return self._output(session.state, record, int(kwargs["global_steps"]))
 
-    def engine(self, item: Item, sampling_params: Mapping[str, Any]) -> VerlEngine:
-        """What answers in the episode of `item`."""
+    def engine(self, item: Item, sample: int, sampling_params: Mapping[str, Any]) -> VerlEngine:
+        """What answers in episode number `sample` of `item`."""
         chat, generate = _chat_tokens(self.tokenizer), self.server_manager.generate
         return VerlEngine(self.continuous_token_builder, generate, chat, self.settings.limits, sampling_params)
 
