@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STAGES = {"cold_start": "cold_start", "reflective_rejection_sampling": "reflective"}
 SFT = sorted(path for stage in STAGES for path in (ROOT / "train" / stage).glob("*/*.yaml"))
 FULL = [path for path in SFT if path.parent.name != "nano"]
+RL = sorted((ROOT / "train/rl").rglob("config_grpo*.yaml"))
 SOURCES = ("vqa", "maze", "GPT4Scene", "SR_91k")
 
 
@@ -101,3 +102,50 @@ def test_dataset_info_lists_the_eight_files():
     }
     for kind in (Format.COLD_START, Format.REFLECTIVE):
         assert info[str(kind.dataset)]["file_name"] == str(kind.file), "made mazes go to the same place"
+
+
+@pytest.mark.parametrize("path", RL, ids=lambda path: str(path.relative_to(ROOT / "train/rl")))
+def test_a_grpo_recipe_opens_with_purpose_launch_and_override(path):
+    head = path.read_text().split("\n\n")[0]
+    assert head.startswith("# GRPO")
+    assert "override" in head
+    script = path.parent / "train_grpo.sh"
+    assert script.is_file()
+    launch = f"bash {script.relative_to(ROOT)}"
+    if path.name != "config_grpo.yaml":
+        launch = f"CONFIG={path.relative_to(ROOT)} {launch}"
+        assert "Memory, estimated: " in head
+    assert launch in head
+
+
+def test_numbers_of_the_grpo_recipe():
+    """Paper, and the published recipe where it is silent."""
+    from vilasr.training.grpo.config import compose, value_of
+
+    config = compose(ROOT / "train/rl/config_grpo.yaml")
+    actor, rollout = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
+    numbers = {
+        f"{rollout}.n": 8,
+        "data.train_batch_size": 32,
+        f"{actor}.ppo_mini_batch_size": 16,
+        f"{actor}.clip_ratio_low": 0.2,
+        f"{actor}.clip_ratio_high": 0.3,
+        f"{actor}.loss_agg_mode": "seq-mean-token-mean",
+        f"{actor}.optim.lr": 1e-6,
+        f"{actor}.optim.weight_decay": 1e-2,
+        f"{actor}.use_kl_loss": False,
+        f"{actor}.freeze_vision_tower": False,
+        "algorithm.use_kl_in_reward": False,
+        f"{rollout}.temperature": 1.0,
+        "data.max_prompt_length": 5120,
+        "data.max_response_length": 13312,
+        "vilasr.turn_tokens": 1024,
+        "vilasr.max_pixels": 256 * 28 * 28,
+        "trainer.total_epochs": 1,
+    }
+    assert {key: value_of(config, key) for key in numbers} == numbers
+    model = read_config(ROOT / "train/reflective_rejection_sampling/vilasr_full_qwen2.5_vl_7b/config_reflective.yaml")
+    assert value_of(config, "actor_rollout_ref.model.path") == model["output_dir"]
+    nano = compose(ROOT / "train/rl/nano/config_grpo.yaml")
+    before = read_config(ROOT / "train/reflective_rejection_sampling/nano/config_reflective.yaml")
+    assert value_of(nano, "actor_rollout_ref.model.path") == before["output_dir"]

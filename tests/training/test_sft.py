@@ -127,7 +127,7 @@ def test_main_reports_errors_in_one_line(config, caplog, monkeypatch):
     assert "PREFLIGHT is 'maybe'; it may be on, only, full, off" in caplog.text
 
 
-SCRIPTS = sorted(path for path in (ROOT / "train").rglob("train_*.sh"))
+SCRIPTS = sorted(path for path in (ROOT / "train").rglob("train_*.sh") if path.name != "train_grpo.sh")
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: f"{path.parent.parent.name}-{path.parent.name}")

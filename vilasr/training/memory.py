@@ -20,7 +20,7 @@ from typing import Any
 from vilasr.tasks import DataError
 
 GIB = 2**30
-_CUDA = int(1.5 * GIB)  # context and libraries
+CUDA = int(1.5 * GIB)  # context and libraries
 _LOGITS = 10  # bytes for each token and word of the vocabulary: in bfloat16 and, twice, in float32
 _FRAGMENTS = 1.1  # of activations: what the allocator cannot use
 
@@ -55,8 +55,8 @@ class Memory:
         return self.states + self.activations + self.buffers
 
 
-def shape_of(model: str) -> Shape:
-    """Of a folder or a hub model, from its configuration alone. Raises DataError."""
+def shape_of(model: str, key: str = "model_name_or_path") -> Shape:
+    """Of a folder or a hub model, from its configuration alone. Raises DataError naming the `key`."""
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 
@@ -71,7 +71,7 @@ def shape_of(model: str) -> Shape:
         sizes = (text.num_hidden_layers, text.hidden_size, text.intermediate_size, text.vocab_size)
     except Exception as exc:  # whatever the library raises for what it cannot read
         raise DataError(
-            f"model_name_or_path: the configuration of {model!r} cannot be read ({exc}); it must be a model folder, or "
+            f"{key}: the configuration of {model!r} cannot be read ({exc}); it must be a model folder, or "
             "a model on the hub that can be reached"
         ) from exc
     return Shape(counts["language"], counts["vision"], counts["projector"], *sizes)
@@ -91,15 +91,26 @@ def _is_lora(config: Mapping[str, Any]) -> bool:
 def trained(shape: Shape, config: Mapping[str, Any]) -> int:
     """How many parameters a recipe trains. LLaMA-Factory freezes the vision tower and the projector by default."""
     if _is_lora(config):
-        rank = int(config.get("lora_rank") or 8)
-        # q, o: hidden x hidden; k, v at most that; gate, up, down: hidden x intermediate
-        return shape.layers * rank * (4 * 2 * shape.hidden + 3 * (shape.hidden + shape.intermediate))
+        return lora_parameters(shape, int(config.get("lora_rank") or 8))
     parts = {
         "freeze_language_model": (shape.language, False),
         "freeze_vision_tower": (shape.vision, True),
         "freeze_multi_modal_projector": (shape.projector, True),
     }
     return sum(count for key, (count, frozen) in parts.items() if not config.get(key, frozen))
+
+
+def lora_parameters(shape: Shape, rank: int) -> int:
+    """Of adapters on all linear layers of the language model."""
+    # q, o: hidden x hidden; k, v at most that; gate, up, down: hidden x intermediate
+    return shape.layers * rank * (4 * 2 * shape.hidden + 3 * (shape.hidden + shape.intermediate))
+
+
+def activation_bytes(shape: Shape, tokens: int, width: int, checkpointed: bool) -> int:
+    """Of `tokens` tokens going forward and back, in `width` bytes; `checkpointed` keeps each layer's input alone."""
+    layer = 10 * shape.hidden + 4 * shape.intermediate
+    layers = shape.layers * shape.hidden + 2 * layer if checkpointed else shape.layers * layer
+    return int(tokens * (width * layers + _LOGITS * shape.vocabulary) * _FRAGMENTS)
 
 
 def estimate(shape: Shape, config: Mapping[str, Any], longest: int, world: int) -> Memory:
@@ -115,12 +126,8 @@ def estimate(shape: Shape, config: Mapping[str, Any], longest: int, world: int) 
         buffers = 4 * learning if world > 1 else 0
     tokens = longest * int(config.get("per_device_train_batch_size") or 1)
     width = 2 if config.get("bf16") or config.get("fp16") else 4
-    if config.get("disable_gradient_checkpointing"):
-        layers = shape.layers * (10 * shape.hidden + 4 * shape.intermediate)
-    else:
-        layers = shape.layers * shape.hidden + 2 * (10 * shape.hidden + 4 * shape.intermediate)
-    activations = int(tokens * (width * layers + _LOGITS * shape.vocabulary) * _FRAGMENTS)
-    return Memory(states, activations, buffers + _CUDA)
+    activations = activation_bytes(shape, tokens, width, not config.get("disable_gradient_checkpointing"))
+    return Memory(states, activations, buffers + CUDA)
 
 
 def disk_needed(shape: Shape, config: Mapping[str, Any]) -> int:

@@ -4,50 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import logging
-import os
-import shutil
 import statistics
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vilasr.data_check import Options, Report, Severity, check, limits_of, of_config
 from vilasr.data_check.problems import Effect
-from vilasr.tasks import DataError
 from vilasr.training.carry_profile import find_profile, places
+from vilasr.training.findings import Finding, disk_finding, gib, gpu_memory, ram, report
 from vilasr.training.lengths import DEFAULT_CUTOFF, TEMPLATE, LengthCheck
-from vilasr.training.memory import GIB, Memory, disk_needed, estimate, shape_of
+from vilasr.training.memory import Memory, disk_needed, estimate, shape_of
 
 if TYPE_CHECKING:
     from vilasr.training.sft import Plan
-
-log = logging.getLogger(__name__)
 
 SAMPLE = 500  # items of each dataset
 MOST_WRONG = 0.01  # of the items may be dropped or teach a mistake
 _SHOWN = 5  # problems
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report. With `bad` nothing is started."""
-
-    topic: str
-    text: str
-    bad: bool = False
-
-
 def preflight(plan: Plan, whole: bool = False) -> bool:
     """Report through the log; False where the run should not start. `whole` looks at every item of the data."""
-    good = True
-    for finding in _findings(plan, whole):
-        log.log(logging.ERROR if finding.bad else logging.INFO, "preflight: %-8s %s", finding.topic, finding.text)
-        good = good and not finding.bad
-    return good
+    return report(_findings(plan, whole))
 
 
 def _findings(plan: Plan, whole: bool) -> Iterator[Finding]:
@@ -62,7 +42,7 @@ def _findings(plan: Plan, whole: bool) -> Iterator[Finding]:
     shape = shape_of(plan.config["model_name_or_path"])
     if counted:
         yield _memory(plan, estimate(shape, plan.config, min(counted[-1], lengths.cutoff), plan.cluster.world))
-    yield _disk(plan.output, disk_needed(shape, plan.config))
+    yield disk_finding(plan.output, "checkpoint-*", disk_needed(shape, plan.config), "output_dir")
 
 
 def _keys(plan: Plan) -> Iterator[Finding]:
@@ -152,57 +132,16 @@ def _batch(plan: Plan, items: int) -> Finding:
 
 def _memory(plan: Plan, need: Memory) -> Finding:
     if plan.config.get("use_cpu"):
-        total, free, where = *_ram(), f"of this machine's RAM for {plan.cluster.processes} process(es)"
+        total, free, where = *ram(), f"of this machine's RAM for {plan.cluster.processes} process(es)"
         wanted = need.total * plan.cluster.processes
     else:
-        total, free = _gpu_memory()
+        total, free = gpu_memory()
         wanted, where = need.total, "on each GPU"
-    parts = f"weights, gradients, optimizer {_gib(need.states)}, activations {_gib(need.activations)}, rest "
-    text = f"about {_gib(wanted)} of {_gib(total)} {where} ({parts}{_gib(need.buffers)})"
+    parts = f"weights, gradients, optimizer {gib(need.states)}, activations {gib(need.activations)}, rest "
+    text = f"about {gib(wanted)} of {gib(total)} {where} ({parts}{gib(need.buffers)})"
     if wanted > total:
         hint = "more GPUs, deepspeed=train/deepspeed_zero3.json, finetuning_type=lora or a lower cutoff_len"
         return Finding("memory", f"{text}: too little; use {hint}", bad=True)
     if wanted > free:
-        return Finding("memory", f"{text}, of which {_gib(free)} are free: other programs hold the rest", bad=True)
+        return Finding("memory", f"{text}, of which {gib(free)} are free: other programs hold the rest", bad=True)
     return Finding("memory", text + (": tight" if wanted > 0.9 * free else ""))
-
-
-def _ram() -> tuple[int, int]:
-    """(total, available) bytes."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-    total, free = (int(fields[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
-    return total, free
-
-
-def _gpu_memory() -> tuple[int, int]:
-    """(total, free) bytes of the fullest GPU. Asked of the driver: torch would keep a context on the GPU."""
-    command = ["nvidia-smi", "--query-gpu=memory.total,memory.free", "--format=csv,noheader,nounits"]
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible:
-        command += ["-i", visible]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-        rows = [tuple(int(value) * 2**20 for value in line.split(",")) for line in done.stdout.splitlines()]
-        total, free = min(rows, key=lambda row: row[1])
-    except (OSError, subprocess.SubprocessError, ValueError) as exc:
-        raise DataError(
-            f"nvidia-smi does not tell the memory of the GPUs ({exc}); PREFLIGHT=off goes on without"
-        ) from exc
-    return total, free
-
-
-def _disk(output: Path, need: int) -> Finding:
-    folder = output
-    while not folder.is_dir():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    there = sum(file.stat().st_size for file in output.glob("checkpoint-*/**/*") if file.is_file())
-    need = max(0, need - there)  # those of an earlier part of the run give way to new ones
-    text = f"up to {_gib(need)} more for checkpoints in {output}, {_gib(free)} free"
-    if free < need:
-        return Finding("disk", f"{text}: too little; free some, or choose another output_dir=...", bad=True)
-    return Finding("disk", text)
-
-
-def _gib(size: float) -> str:
-    return f"{size / GIB:.3g} GiB"

@@ -79,11 +79,14 @@ def read_overrides(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def _value(key: str, value: Any, start: Path) -> Any:
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or key not in _PATHS:
         return value
-    if key not in _PATHS:
-        return value
+    return absolute(value, start, key in _MODELS)
+
+
+def absolute(value: str, start: Path, model: bool = False) -> str:
+    """A path, which starts at `start` if it is relative. A `model` that is no folder there may be one on the hub."""
     path = start / value
-    if key in _MODELS and not path.exists() and value.count("/") == 1 and not value.startswith((".", "/")):
+    if model and not path.exists() and value.count("/") == 1 and not value.startswith((".", "/")):
         return value  # as in Qwen/Qwen2.5-VL-7B-Instruct
     return str(path)

@@ -108,7 +108,12 @@ def choose_checkpoint(output: Path, settings: Mapping[str, Any], world: int) -> 
     """The checkpoint to resume from; None to start. Raises DataError where what is there does not fit this run."""
     earlier = look(output)
     if earlier.finished or earlier.checkpoint is not None:
-        _compare(output, settings)
+        compare_settings(
+            output,
+            settings,
+            "Resume with the old ones, choose another output_dir=..., or start over with overwrite_output_dir=true "
+            "(the old is kept aside)",
+        )
     if earlier.finished:
         return None  # there is nothing to go on with
     if earlier.checkpoint is None and earlier.weights_only:
@@ -127,7 +132,8 @@ def choose_checkpoint(output: Path, settings: Mapping[str, Any], world: int) -> 
     return earlier.checkpoint
 
 
-def _compare(output: Path, settings: Mapping[str, Any]) -> None:
+def compare_settings(output: Path, settings: Mapping[str, Any], ways_out: str) -> None:
+    """Raises DataError naming what an earlier run in `output` did with other settings, and the `ways_out`."""
     path = output / RUN_FILE
     try:
         old = json.loads(path.read_text(encoding="utf-8"))
@@ -145,10 +151,7 @@ def _compare(output: Path, settings: Mapping[str, Any]) -> None:
         if old.get(key, absent) != settings.get(key, absent)
     ]
     if changed:
-        raise DataError(
-            f"{output}: holds a run with other settings ({'; '.join(changed)}). Resume with the old "
-            "ones, choose another output_dir=..., or start over with overwrite_output_dir=true (the old is kept aside)"
-        )
+        raise DataError(f"{output}: holds a run with other settings ({'; '.join(changed)}). {ways_out}")
 
 
 def check_output(config: Mapping[str, Any], fresh: bool) -> None:
@@ -188,13 +191,18 @@ def prepare_output(output: Path, settings: Mapping[str, Any], fresh: bool, named
     """Set cut-off checkpoints aside (but for one that was `named`), with `fresh` everything; then note the settings. Of
     one process alone."""
     if fresh and output.is_dir() and any(output.iterdir()):
-        _set_aside(output, f"{output.name}.previous")
+        set_aside(output, f"{output.name}.previous")
     output.mkdir(parents=True, exist_ok=True)
     for path in look(output).incomplete:
         if named is not None and path.resolve() == named.resolve():
             continue
         log.warning("%s: %s", path, why_incomplete(path))
-        _set_aside(path, f"incomplete-{path.name}")  # the trainer would rotate away any checkpoint-*
+        set_aside(path, f"incomplete-{path.name}")  # the trainer would rotate away any checkpoint-*
+    write_settings(output, settings)
+
+
+def write_settings(output: Path, settings: Mapping[str, Any]) -> None:
+    """For a later start to compare with."""
     write(output / RUN_FILE, json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -225,10 +233,11 @@ def _parses(path: Path) -> bool:
     return True
 
 
-def _set_aside(path: Path, name: str) -> None:
-    number, aside = 1, path.with_name(f"{name}-1")
+def set_aside(path: Path, name: str, ending: str = "") -> None:
+    """Give it the first free of the names `name-1`, `name-2`, ... (and the `ending`) in its folder."""
+    number, aside = 1, path.with_name(f"{name}-1{ending}")
     while aside.exists():
         number += 1
-        aside = path.with_name(f"{name}-{number}")
+        aside = path.with_name(f"{name}-{number}{ending}")
     path.rename(aside)
     log.info("%s is now %s", path, aside)

@@ -13,8 +13,6 @@ import hashlib
 import importlib.util
 import logging
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -30,6 +28,7 @@ from vilasr.prompts import ProfileError
 from vilasr.tasks import DataError
 from vilasr.training.carry_profile import carry_profile
 from vilasr.training.cluster import Cluster, accumulation_steps, read_cluster, whole_number
+from vilasr.training.processes import visible_gpus, wait_for
 from vilasr.training.recipe import ROOT, read_config, read_overrides
 from vilasr.training.resume import (
     check_output,
@@ -80,7 +79,7 @@ def make_plan(path: Path, overrides: Sequence[str], environment: Mapping[str, st
     if config.get("use_cpu"):
         gpus = 0
     elif gpus is None:
-        gpus = _visible_gpus()
+        gpus = visible_gpus()
     cluster = read_cluster(environment, gpus)
     if not config.get("use_cpu") and not gpus:
         raise DataError("no GPU is visible on this machine; a small model trains on the CPU with use_cpu=true")
@@ -217,7 +216,7 @@ def _train(plan: Plan) -> int:
     with tempfile.TemporaryDirectory(prefix="vilasr-sft-") as folder:
         config_file = Path(folder) / "config.yaml"
         config_file.write_text(yaml.safe_dump(trainer_config(plan), allow_unicode=True), encoding="utf-8")
-        status = _wait(command(plan, config_file), process_environment(plan, os.environ))
+        status = wait_for(command(plan, config_file), process_environment(plan, os.environ))
     if status:
         last = look(plan.output).checkpoint
         how = "the same command without overwrite_output_dir" if plan.fresh else "the same command"
@@ -226,18 +225,6 @@ def _train(plan: Plan) -> int:
     elif plan.cluster.rank == 0:
         log.info("profile: %s", carry_profile(plan.config))
     return status
-
-
-def _wait(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    with subprocess.Popen(arguments, env=dict(environment)) as process:
-        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())  # Slurm's way to stop a job
-        try:
-            status = process.wait()
-        except KeyboardInterrupt:  # the processes got it too: let them end
-            status = process.wait()
-        finally:
-            signal.signal(signal.SIGTERM, before)
-    return status if status >= 0 else 128 - status
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -265,12 +252,6 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-
-
-def _visible_gpus() -> int:
-    import torch  # takes seconds, which a run on the CPU can save
-
-    return torch.cuda.device_count()
 
 
 if __name__ == "__main__":

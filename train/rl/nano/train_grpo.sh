@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# GRPO of the nano model on a CPU. Any key of config_grpo.yaml can be given as key=value.
+# Settings, from the environment: those of train/rl/train_grpo.sh
+set -euo pipefail
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+export CONFIG=${CONFIG:-$HERE/config_grpo.yaml}
+exec bash "$HERE/../train_grpo.sh" "$@"

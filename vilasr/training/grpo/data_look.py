@@ -1,0 +1,149 @@
+"""Looks at the data of a GRPO run as its dataset will read it: which questions can be asked, seen and scored."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from vilasr.images import ImageError, load_image
+from vilasr.prompts import Profile
+from vilasr.scoring import corrected_accuracy
+from vilasr.tasks import BrokenItem, DataError, Example, find_image, read_examples
+from vilasr.training.findings import Finding
+from vilasr.training.grpo.config import MODEL, files_in, value_of, whole_number
+from vilasr.training.grpo.item import Item
+from vilasr.training.grpo.prompt_length import PromptLength
+from vilasr.training.grpo.split import plan_split
+from vilasr.training.lengths import TokenCounter
+
+SAMPLE = 200  # questions whose images are opened
+MOST_WRONG = 0.01  # of the questions may be left out, or show what cannot be opened
+MOST_LONG = 0.1  # of the questions may be left out for their length
+_SHOWN = 5  # problems of a kind
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """Those that can be read and scored, of one or several files, and what is wrong with the others."""
+
+    items: tuple[Item, ...]
+    wrong: tuple[str, ...]
+
+
+def read_questions(files: Sequence[Path], data_root: str | None) -> Questions:
+    """Raises DataError for a file that cannot be read."""
+    items, wrong = [], []
+    for file in files:
+        for number, example in enumerate(read_examples(file)):
+            if isinstance(example, BrokenItem):
+                wrong.append(example.error)
+            elif error := _unscorable(example):
+                wrong.append(f"{file}: item {number}: answer: {error}")
+            else:
+                items.append(Item(example, str(file), data_root))
+    return Questions(tuple(items), tuple(wrong))
+
+
+def _unscorable(example: Example) -> str | None:
+    try:
+        corrected_accuracy(example, "")
+    except ValueError as exc:
+        return str(exc)
+    return None
+
+
+def data_findings(config: DictConfig, profile: Profile | None) -> Iterator[Finding]:
+    """One line for each thing that was looked at; lengths where a `profile` is given. Raises DataError."""
+    root = value_of(config, "data.data_root")
+    train, given = files_in(config, "data.train_files"), files_in(config, "data.val_files")
+    questions = read_questions(train, root)
+    yield from _wrong("data.train_files", questions)
+    if given:
+        yield from _validation(given, train, root)
+    yield split_finding(config, questions)
+    chosen = questions.items
+    if len(chosen) > SAMPLE:
+        chosen = tuple(random.Random(0).sample(chosen, SAMPLE))  # noqa: S311 (not for secrets)
+    yield from _images(chosen)
+    if profile is not None:
+        yield from _lengths(config, profile, chosen)
+
+
+def training_questions(config: DictConfig) -> int:
+    """How many are trained on, those too long for the prompt not taken off."""
+    questions = read_questions(files_in(config, "data.train_files"), None)
+    return len(_split(config, questions)[0])
+
+
+def _split(config: DictConfig, questions: Questions) -> tuple[list[int], list[int]]:
+    everything = list(range(len(questions.items)))
+    if files_in(config, "data.val_files"):
+        return everything, []
+    return plan_split([item.example for item in questions.items], whole_number(config, "data.held_out", 0))
+
+
+def split_finding(config: DictConfig, questions: Questions) -> Finding:
+    kept, out = _split(config, questions)
+    batch = whole_number(config, "data.train_batch_size")
+    text = f"{len(kept):,} questions to train on"
+    if not files_in(config, "data.val_files"):
+        text += f", {len(out):,} held out for validation"
+        if not out:
+            return Finding("data", f"{text}: data.held_out must be at least 1, or data.val_files given", bad=True)
+    if len(kept) < batch:
+        return Finding("data", f"{text}: fewer than data.train_batch_size={batch}, no step could be made", bad=True)
+    return Finding("data", text)
+
+
+def _wrong(key: str, questions: Questions) -> Iterator[Finding]:
+    """The dataset leaves them out."""
+    total = len(questions.items) + len(questions.wrong)
+    bad = not questions.items or len(questions.wrong) > MOST_WRONG * total
+    if questions.wrong or bad:
+        yield Finding("data", f"{key}: {len(questions.wrong):,} of {total:,} questions cannot be used", bad)
+    yield from (Finding("data", text, bad) for text in questions.wrong[:_SHOWN])
+
+
+def _validation(given: Sequence[Path], train: Sequence[Path], root: str | None) -> Iterator[Finding]:
+    same = {file.resolve() for file in given} & {file.resolve() for file in train}
+    for file in sorted(same):
+        hint = "leave data.val_files out, and data.held_out questions are kept from training"
+        yield Finding("data", f"data.val_files: {file} is what is trained on; {hint}", bad=True)
+    if not same:
+        questions = read_questions(given, root)
+        yield from _wrong("data.val_files", questions)
+        yield Finding("data", f"{len(questions.items):,} questions for validation")
+
+
+def _images(items: Sequence[Item]) -> Iterator[Finding]:
+    wrong, count = [], 0
+    for item in items:
+        for name in item.example.image_paths:
+            count += 1
+            try:
+                load_image(find_image(name, Path(item.file), Path(item.data_root) if item.data_root else None))
+            except (DataError, ImageError) as exc:
+                wrong.append(f"{item.file}: item {item.example.id}: {exc}")
+                break
+    bad = len(wrong) > MOST_WRONG * len(items)
+    text = f"{count:,} images of {len(items):,} questions opened, {len(wrong)} questions with one that cannot be"
+    yield Finding("images", f"{text}: each would cost its episodes" if wrong else text, bad)
+    yield from (Finding("images", text, bad) for text in wrong[:_SHOWN])
+
+
+def _lengths(config: DictConfig, profile: Profile, items: Sequence[Item]) -> Iterator[Finding]:
+    limit = whole_number(config, "data.max_prompt_length")
+    check = PromptLength(profile, TokenCounter(value_of(config, MODEL)), limit)
+    long = [(item, why) for item in items if (why := check.why_not(item)) and "tokens" in why]
+    text = f"{len(long)} of {len(items):,} questions longer than data.max_prompt_length={limit:,} tokens"
+    filtered = value_of(config, "data.filter_overlong_prompts", False)
+    bad = len(long) > MOST_LONG * len(items) if filtered else bool(long)
+    if long:
+        text += ": left out" if filtered else ": data.filter_overlong_prompts=true leaves them out"
+    yield Finding("lengths", text, bad)
+    for item, why in long[:_SHOWN]:
+        yield Finding("lengths", f"{item.file}: item {item.example.id}: {why}", bad)
