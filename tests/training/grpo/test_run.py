@@ -215,7 +215,7 @@ def test_the_model_answered_itself_in_the_third_step(run):
 
 def test_killed_and_started_again_it_went_on_at_the_third_step(run):
     assert "setting global step to 2" in (run / "log").read_text(errors="replace")
-    assert [row["id"] for row in rows(run, 3)][::2] == [*(f"own-{n}" for n in range(5)), "overflow-1"]
+    assert [row["id"] for row in rows(run, 3)][::2] == ["overflow-1", *(f"own-{n}" for n in range(5))]
 
 
 def test_checkpoints_are_whole_kept_by_number_and_carry_the_profile(run):
