@@ -4,7 +4,7 @@ Two starts of the same command. The first is killed once it has saved its second
 
 step 1   six questions, each with a fault, two episodes each (tests/training/grpo/faults.py)
 step 2   six questions whose twelve episodes all have the same length
-step 3   six questions that the model answers itself; then the validation set
+step 3   four questions that the model answers itself, and two scripted; then the validation set, in two batches
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def write_questions(folder: Path) -> None:
 
     steps = [question(f"{fault}-1", images=10 if fault == "ten" else 1) for fault in FAULTS]
     steps += [question(f"equal-{n}") for n in range(6)]
-    steps += [question("overflow-1"), *(question(f"own-{n}") for n in range(5))]
+    steps += [question("overflow-1"), question("forbidden-3"), *(question(f"own-{n}") for n in range(4))]
     (folder / "rl.jsonl").write_text("".join(json.dumps(item) + "\n" for item in steps))
     held_out = [{**question(f"held-{n}"), "question": f"Which object is nearer to wall {n}?"} for n in range(3)]
     (folder / "val.jsonl").write_text("".join(json.dumps(item) + "\n" for item in held_out))
@@ -68,6 +68,7 @@ def start(folder: Path, nano: Path, *more: str) -> subprocess.Popen[bytes]:
         "data.filter_overlong_prompts=false",  # else the question that is too long never comes to its episode
         "data.shuffle=false",
         "data.train_batch_size=6",
+        "data.val_batch_size=2",
         f"actor_rollout_ref.model.path={nano}",
         "actor_rollout_ref.rollout.n=2",
         "actor_rollout_ref.actor.ppo_mini_batch_size=3",
@@ -136,9 +137,8 @@ def rows(folder: Path, step: int, split: str = "train") -> list[dict]:
 
 
 def logged(folder: Path) -> dict[int, dict[str, float]]:
-    """Of both starts: the launcher keeps the earlier file beside the later."""
-    files = sorted((folder / "out put").glob("metrics*.jsonl"), reverse=True)
-    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    """By the number of the step, of both starts."""
+    lines = [json.loads(line) for line in (folder / "out put/metrics.jsonl").read_text().splitlines()]
     return {line["step"]: line["data"] for line in lines}
 
 
@@ -177,9 +177,11 @@ def test_rewards_are_those_of_the_evaluation(run):
             assert row["reward"]["total"] == reward(result.example, result.trace).total
             earned[row["id"].split("-")[0], row["sample"], row["reward"]["total"]] += 1
     assert earned["empty", 0, 0.5] == 1, "right, but one reply was empty"
-    assert earned["forbidden", 1, 1.0] == earned["engine", 1, 1.0] == earned["ten", 0, 1.0] == 1
+    assert earned["forbidden", 1, 1.0] == 2
+    assert earned["engine", 1, 1.0] == earned["ten", 0, 1.0] == 1
     assert earned["equal", 0, 1.0] == earned["equal", 1, 0.0] == 6
-    assert earned["engine", 0, 0.0] == earned["forbidden", 0, 0.0] == 1
+    assert earned["engine", 0, 0.0] == 1
+    assert earned["forbidden", 0, 0.0] == 2
 
 
 def test_the_logs_tell_what_the_episodes_were(run):
@@ -215,7 +217,7 @@ def test_the_model_answered_itself_in_the_third_step(run):
 
 def test_killed_and_started_again_it_went_on_at_the_third_step(run):
     assert "setting global step to 2" in (run / "log").read_text(errors="replace")
-    assert [row["id"] for row in rows(run, 3)][::2] == ["overflow-1", *(f"own-{n}" for n in range(5))]
+    assert [row["id"] for row in rows(run, 3)][::2] == ["forbidden-3", "overflow-1", *(f"own-{n}" for n in range(4))]
 
 
 def test_checkpoints_are_whole_kept_by_number_and_carry_the_profile(run):
@@ -224,6 +226,10 @@ def test_checkpoints_are_whole_kept_by_number_and_carry_the_profile(run):
     assert (output / "latest_checkpointed_iteration.txt").read_text() == "3"
     for path in output.glob("global_step_*"):
         assert (path / "actor/huggingface/vilasr_profile.yaml").is_file()
+
+
+def local(tensor):
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
 def test_the_optimizer_went_on_too(run):
@@ -237,7 +243,9 @@ def test_the_optimizer_went_on_too(run):
     steps = {int(state["step"]) for state in load(3, "optim")["state"].values()}
     assert steps == {6}
     before, after = load(2, "model"), load(3, "model")
-    assert before.keys() == after.keys()
+    moved = [name for name in before if not torch.equal(local(before[name]), local(after[name]))]
+    assert any("language_model" in name for name in moved)
+    assert any("visual" in name for name in moved), "the vision tower is trained too"
 
 
 def test_validation_is_asked_as_in_evaluation(run):

@@ -24,6 +24,10 @@ class _Size:
     height: int
 
 
+class TooLong(str):
+    """Why a question cannot be asked."""
+
+
 class PromptLength:
     """Tells questions of more than `limit` tokens."""
 
@@ -31,18 +35,19 @@ class PromptLength:
         self._profile, self._counter, self._limit = profile, counter, limit
         self._most = _largest(profile.image)
 
-    def why_not(self, item: Item) -> str | None:
-        """Why a question cannot be asked; None if it fits. Image files are opened only where the largest size images
-        can have would not fit. An image that cannot be found or read is found so by its episode."""
+    def why_not(self, item: Item) -> TooLong | None:
+        """None if the question fits. Image files are opened only where the largest size images can have would not fit;
+        one that cannot be found or read is found so by its episode."""
         count = len(item.example.image_paths)
         if self._tokens(item, [self._most] * count) <= self._limit:
             return None
         try:
             tokens = self._tokens(item, [self._size(item, name) for name in item.example.image_paths])
-        except (DataError, ImageError, OSError) as exc:
-            return str(exc)
-        too_long = f"its question has {tokens} tokens, more than max_prompt_length={self._limit}"
-        return too_long if tokens > self._limit else None
+        except (DataError, ImageError, OSError):
+            return None
+        if tokens <= self._limit:
+            return None
+        return TooLong(f"its question has {tokens} tokens, more than max_prompt_length={self._limit}")
 
     def _tokens(self, item: Item, sizes: list[_Size]) -> int:
         ex, profile = item.example, self._profile
