@@ -30,6 +30,13 @@ export PORT=${PORT:-$((20000 + SLURM_JOB_ID % 20000))}
 [[ -z ${SLURM_CPUS_PER_TASK:-} ]] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 export RAY_ADDRESS=$head_ip:$PORT RAY_AUTH_MODE=${RAY_AUTH_MODE:-token}
 
+PYTHON=${PYTHON:-$PWD/.venv/bin/python}
+# Once, before any node starts: each would make one of its own, and the last to write it would lock the others out
+if [[ $RAY_AUTH_MODE == token && -z ${RAY_AUTH_TOKEN:-} ]]; then
+  RAY_AUTH_TOKEN=$("$PYTHON" -m ray.scripts.scripts get-auth-token --generate 2>/dev/null)
+  export RAY_AUTH_TOKEN
+fi
+
 started=()
 trap 'kill "${started[@]}" 2>/dev/null || true' EXIT
 on() { # on HOST COMMAND...: beside the others on that node
@@ -44,7 +51,6 @@ for host in "${hosts[@]:1}"; do
   started+=($!)
 done
 
-PYTHON=${PYTHON:-$PWD/.venv/bin/python}
 joined() { # how many nodes Ray has
   on "${hosts[0]}" "$PYTHON" -c "import ray; ray.init(address='$RAY_ADDRESS', log_to_driver=False, \
 logging_level='ERROR'); print(sum(node['Alive'] for node in ray.nodes()))" 2>/dev/null | tail -n 1

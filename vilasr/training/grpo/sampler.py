@@ -24,8 +24,8 @@ _POLL = 0.2  # seconds; verl's own 2 are most of a step of a small model
 
 
 class RecordingReplayBuffer(ReplayBuffer):
-    """`sampler_kwargs`: `rollouts`, the folder for the traces, or null; `filter_groups` and `train_batch_size`, which
-    verl hands only to its own class, from `algorithm` and `data`."""
+    """`sampler_kwargs`: `rollouts`, the folder for the traces, or null; `filter_groups`, `train_batch_size` and
+    `sync_refill_failed_groups`, which verl hands only to its own class."""
 
     def __init__(self, *args: Any, sampler_kwargs: Any, **kwargs: Any) -> None:
         groups = sampler_kwargs.get("filter_groups")
@@ -36,6 +36,8 @@ class RecordingReplayBuffer(ReplayBuffer):
                 "gen_batch_size": 1,
                 "max_inflight_gen_batches": groups.max_inflight_gen_batches,
             }
+        if sampler_kwargs.get("sync_refill_failed_groups"):
+            kwargs |= {"sync_refill_failed_groups": True, "gen_batch_size": 1}
         kwargs.setdefault("poll_interval", _POLL)
         super().__init__(*args, sampler_kwargs=sampler_kwargs, **kwargs)
         self._folder = Path(sampler_kwargs.rollouts) if sampler_kwargs.get("rollouts") else None
@@ -52,12 +54,12 @@ class RecordingReplayBuffer(ReplayBuffer):
             path = self._folder / partition_id / f"step_{global_steps:06d}" / "results.jsonl"
             earlier = self._kept.get(path, [])  # a validation set may come in several batches
             self._kept = {path: [*earlier, *rows]}
-            _keep(path, self._kept[path])
+            keep(path, self._kept[path])
         return batch, metrics
 
 
-def _keep(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Training goes on without them where they cannot be written."""
+def keep(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Writes the rows in order. Training goes on without them where they cannot be written."""
     ordered = sorted(rows, key=lambda row: (row["id"], row["sample"]))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
