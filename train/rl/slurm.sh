@@ -33,7 +33,7 @@ export RAY_ADDRESS=$head_ip:$PORT RAY_AUTH_MODE=${RAY_AUTH_MODE:-token}
 PYTHON=${PYTHON:-$PWD/.venv/bin/python}
 # Once, before any node starts: each would make one of its own, and the last to write it would lock the others out
 if [[ $RAY_AUTH_MODE == token && -z ${RAY_AUTH_TOKEN:-} ]]; then
-  RAY_AUTH_TOKEN=$("$PYTHON" -m ray.scripts.scripts get-auth-token --generate 2>/dev/null)
+  RAY_AUTH_TOKEN=$("$PYTHON" -m ray.scripts.scripts get-auth-token --generate)
   export RAY_AUTH_TOKEN
 fi
 

@@ -184,6 +184,8 @@ def claim(output: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
             raise DataError(f"output_dir: another run is writing to {output}; wait for it, or choose another") from exc
+        except OSError as exc:  # some network file systems have no locks
+            log.warning("%s: cannot be locked (%s); see to it that no second run writes it", output, exc)
         yield
 
 
@@ -233,11 +235,12 @@ def _parses(path: Path) -> bool:
     return True
 
 
-def set_aside(path: Path, name: str, ending: str = "") -> None:
-    """Give it the first free of the names `name-1`, `name-2`, ... (and the `ending`) in its folder."""
+def set_aside(path: Path, name: str, ending: str = "") -> Path:
+    """Give it the first free of the names `name-1`, `name-2`, ... (and the `ending`) in its folder, and return it."""
     number, aside = 1, path.with_name(f"{name}-1{ending}")
     while aside.exists():
         number += 1
         aside = path.with_name(f"{name}-{number}{ending}")
     path.rename(aside)
     log.info("%s is now %s", path, aside)
+    return aside

@@ -92,6 +92,19 @@ def test_one_cut_off_is_set_aside_and_the_one_before_taken(output, damage, why):
     assert look(output).in_order
 
 
+def test_of_those_cut_off_again_and_again_the_last_is_kept(output, caplog):
+    caplog.set_level("INFO")
+    for again in range(3):
+        if again:
+            checkpoint(output, 100)
+        (output / "global_step_100/data.pt").write_text(str(again))
+        repair(output, look(output))
+    (kept,) = output.glob("incomplete-*")
+    assert (kept / "data.pt").read_text() == "2"
+    assert "an earlier one that was cut off, is removed" in caplog.text
+    assert [step for step, _ in steps_in(output)] == [50]
+
+
 @pytest.mark.parametrize("text", ["", "fifty", "70"])
 def test_a_tracker_that_is_empty_or_names_what_is_gone_is_mended(output, text):
     (output / TRACKER).write_text(text)
@@ -163,6 +176,7 @@ def test_verl_calls_the_keeper(output, tmp_path, caplog):
     from verl.trainer.ppo.checkpoint_callback import build_checkpoint_callback
 
     from vilasr.training.grpo.config import RECIPES, compose
+    from vilasr.training.grpo.profile import chosen_profile
 
     model = tmp_path / "model"
     model.mkdir()
@@ -179,3 +193,7 @@ def test_verl_calls_the_keeper(output, tmp_path, caplog):
     keeper.on_save(trainer=None, global_step=200, checkpoint_dir=str(last))
     assert [step for step, _ in steps_in(output)] == [150, 200], "nothing goes before the newest is whole"
     assert "data.pt is cut off" in caplog.text
+    (model / PROFILE_NAME).write_text("no profile")
+    chosen_profile.cache_clear()
+    keeper.on_save(trainer=None, global_step=200, checkpoint_dir=str(last))
+    assert "older checkpoints stay: " in caplog.text.splitlines()[-1], "it ends no training"

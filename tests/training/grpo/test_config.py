@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from vilasr.tasks import DataError
 from vilasr.training.grpo import nodes as module
-from vilasr.training.grpo.config import RECIPES, compose, overridden_keys, value_of, whole_number
+from vilasr.training.grpo.config import RECIPES, compose, overridden_keys, own_keys, value_of, whole_number
 from vilasr.training.grpo.nodes import Nodes, authentication, find_nodes, running_cluster
 from vilasr.training.recipe import ROOT
 
-NANO, FULL = RECIPES / "nano/config_grpo.yaml", RECIPES / "config_grpo.yaml"
+NANO = RECIPES / "nano/config_grpo.yaml"
+
+
+@functools.cache
+def composed(name: str, *overrides: str) -> DictConfig:
+    """Composing takes a second: once for all tests, which change copies."""
+    return compose(RECIPES / f"{name}.yaml", overrides)
+
+
+def changed(config: DictConfig, *overrides: str) -> DictConfig:
+    config = copy.deepcopy(config)
+    config.merge_with_dotlist(list(overrides))
+    return config
+
+
+ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
+DYNAMIC = [f"{ACTOR}.use_dynamic_bsz=true", f"{ROLLOUT}.log_prob_use_dynamic_bsz=true"]
+DYNAMIC += [f"{ACTOR}.ppo_max_token_len_per_gpu=18432", f"{ROLLOUT}.log_prob_max_token_len_per_gpu=18432"]
 
 
 def test_a_recipe_stands_on_verl_and_paths_are_absolute():
-    config = compose(FULL)
+    config = composed("config_grpo")
     assert value_of(config, "algorithm.adv_estimator") == "grpo"
     assert value_of(config, "algorithm.gamma") == 1.0, "verl's own default"
     assert value_of(config, "data.train_files") == str(ROOT / "ViLaSR-data/rl/vilasr_rl_data.jsonl")
@@ -33,7 +52,7 @@ def test_a_recipe_stands_on_verl_and_paths_are_absolute():
 
 
 def test_the_cpu_lines_come_over_the_recipe_and_under_the_user(monkeypatch, tmp_path):
-    config = compose(NANO)
+    config = composed("nano/config_grpo")
     assert value_of(config, "actor_rollout_ref.rollout.free_cache_engine") is False
     assert value_of(config, "actor_rollout_ref.rollout.engine_kwargs.vllm.distributed_executor_backend") == "uni"
     assert value_of(config, "ray_kwargs.ray_init.num_gpus") == 1
@@ -68,6 +87,7 @@ def test_the_cpu_lines_come_over_the_recipe_and_under_the_user(monkeypatch, tmp_
         ("hydra.run.dir=x", "set by the launcher"),
         ("trainer.nnodes=${nothing}", "key trainer.nnodes: Interpolation key 'nothing' not found"),
         ("actor@actor_rollout_ref.actor=nothing", "Available options"),
+        ("actor_rollout_ref.actor.grad_clip=0.5", "does not read it; the key that counts is .*actor.optim.clip_grad"),
     ],
 )
 def test_a_wrong_override_is_named(override, message):
@@ -86,6 +106,7 @@ def test_a_wrong_override_is_named(override, message):
             "actor_rollout_ref: {actor: {optim: {learning_rate: 3}}}",
             "no key 'actor_rollout_ref.actor.optim.learning_rate'",
         ),
+        ("actor_rollout_ref: {actor: {grad_clip: 0.5}}", "the key that counts is .*actor.optim.clip_grad"),
         ("- a", "must hold a mapping"),
         ("a: [", "cannot be read"),
         ("defaults: [nothing]", "Could not load 'nothing'"),
@@ -113,7 +134,10 @@ def test_fields_of_verls_classes_and_what_is_handed_on_are_no_misspellings(tmp_p
 
 
 def test_nothing_heavy_is_imported():
-    text = "import sys; from vilasr.training.grpo.config import *; compose(RECIPES / 'config_grpo.yaml'); "
+    text = (
+        "import sys; from vilasr.training.grpo.config import *; own_keys(RECIPES / 'config_grpo.yaml'); verl_folder(); "
+    )
+    text += "import vilasr.training.grpo.data_look; "  # the dataset reads by it
     done = subprocess.run(
         [sys.executable, "-c", f"{text}print([n for n in ('torch', 'verl', 'ray') if n in sys.modules])"],
         capture_output=True, text=True, cwd=ROOT,
@@ -132,13 +156,14 @@ def test_whole_numbers_are_checked():
 CLUSTER = "10.0.0.1:6379"
 
 
-def nodes_of(monkeypatch, overrides=(), gpus=8, cluster=None, device="cuda") -> Nodes:
+def nodes_of(monkeypatch, overrides=(), gpus=8, cluster=None, device="cuda", own=None) -> Nodes:
     monkeypatch.setattr(module, "visible_gpus", lambda: gpus)
     monkeypatch.setattr(module, "ask_cluster", lambda *_: cluster)
     config = OmegaConf.create({"trainer": {"nnodes": 1, "n_gpus_per_node": 8, "device": device}})
-    config.merge_with_dotlist(list(overrides))
+    config.merge_with_dotlist([*([f"trainer.n_gpus_per_node={own}"] if own else []), *overrides])
     environment = {"RAY_ADDRESS": CLUSTER} if cluster is not None else {"RAY_ADDRESS": "local"}
-    return find_nodes(config, overridden_keys(overrides), environment)
+    keys = ["trainer.n_gpus_per_node"] if own else []
+    return find_nodes(config, overridden_keys(overrides), environment, keys)
 
 
 def test_gpus_come_from_the_machine_or_the_cluster(monkeypatch):
@@ -151,6 +176,18 @@ def test_gpus_come_from_the_machine_or_the_cluster(monkeypatch):
     nowhere = nodes_of(monkeypatch, gpus=0)
     assert (nowhere.found, nowhere.world) == (0, 8), "the recipe's, to look at"
     assert nodes_of(monkeypatch, gpus=0, device="cpu").found == 1
+
+
+def test_a_recipe_may_name_fewer_gpus_than_a_machine_has(monkeypatch):
+    """Its own file: what it starts from is made for other machines."""
+    assert nodes_of(monkeypatch, gpus=8, own=1).world == 1
+    assert nodes_of(monkeypatch, gpus=4, own=8).world == 4
+    assert nodes_of(monkeypatch, ["trainer.n_gpus_per_node=2"], gpus=8, own=1).world == 2
+    assert nodes_of(monkeypatch, cluster=[(8, 64)] * 2 + [(0, 8)], own=1).world == 2
+    assert nodes_of(monkeypatch, cluster=[(4, 64)] * 2, own=8).world == 8
+    key = "trainer.n_gpus_per_node"
+    assert key in own_keys(RECIPES / "config_grpo_lora.yaml")
+    assert key not in own_keys(RECIPES / "config_grpo_3b.yaml")
 
 
 @pytest.mark.parametrize(
@@ -202,7 +239,8 @@ def test_every_recipe_composes():
         "config_grpo.yaml", "config_grpo_3b.yaml", "config_grpo_lora.yaml", "nano/config_grpo.yaml",
     ]  # fmt: skip
     for path in found:
-        assert Path(value_of(compose(path), "trainer.default_local_dir")).is_absolute()
+        config = composed(str(path.relative_to(RECIPES).with_suffix("")))
+        assert Path(value_of(config, "trainer.default_local_dir")).is_absolute()
 
 
 @pytest.mark.engine
@@ -210,7 +248,7 @@ def test_every_recipe_composes():
 def test_verls_classes_take_what_was_composed(name):
     from verl.utils.config import omega_conf_to_dataclass
 
-    config = compose(RECIPES / f"{name}.yaml")
+    config = copy.deepcopy(composed(name))
     actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
     actor.validate(config.trainer.n_gpus_per_node, config.data.train_batch_size, config.actor_rollout_ref.model)
     assert actor.engine.strategy == "fsdp2"

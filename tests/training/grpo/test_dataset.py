@@ -140,6 +140,11 @@ def test_a_missing_file_is_named(load, tmp_path):
         load(train_files=str(tmp_path / "nothing.jsonl"))
 
 
+def test_an_empty_list_of_validation_files_is_none(load):
+    assert len(load(validation=True, val_files=[])) == 10
+    assert len(load(val_files=[])) == 54
+
+
 def test_a_missing_image_is_found_by_its_episode(load, write, mazes):
     items = records(mazes)[:8]
     items[0]["image_path"] = ["gone.png"]

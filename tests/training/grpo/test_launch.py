@@ -5,48 +5,49 @@ from __future__ import annotations
 import copy
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
 from tests.training.grpo.test_checkpoints import checkpoint
+from tests.training.grpo.test_config import composed
+from vilasr.prompts import PROFILE_NAME
 from vilasr.tasks import DataError
-from vilasr.training.grpo import launch, metric_lines
-from vilasr.training.grpo.config import RECIPES, compose, text_of, value_of
+from vilasr.training import resume
+from vilasr.training.grpo import launch, metric_lines, scratch
+from vilasr.training.grpo import plan as planning
+from vilasr.training.grpo.checkpoints import TRACKER, steps_in
+from vilasr.training.grpo.config import RECIPES, text_of, value_of
 from vilasr.training.grpo.environment import for_cluster, passed_on, process_environment
-from vilasr.training.grpo.launch import CONFIG, FINISHED, command, main, make_plan, prepare, run
+from vilasr.training.grpo.launch import command, main, prepare, run
+from vilasr.training.grpo.plan import CONFIG, FINISHED, Plan, make_plan
 from vilasr.training.recipe import ROOT
 from vilasr.training.resume import RUN_FILE
 
 NANO = RECIPES / "nano/config_grpo.yaml"
 
-
-@pytest.fixture(scope="module")
-def composed():
-    """Composing takes a second; test_config.py looks at it."""
-    return compose(NANO)
+pytestmark = pytest.mark.engine  # verl's configuration, composed again and again
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch, composed) -> Path:
+def folder(tmp_path, monkeypatch) -> Path:
     def quickly(recipe: Path, overrides: list[str]):
-        config = copy.deepcopy(composed)
+        config = copy.deepcopy(composed("nano/config_grpo"))
         config.merge_with_dotlist([override for override in overrides if not override.endswith("null")])
         for override in overrides:
             if override.endswith("=null"):
                 OmegaConf.update(config, override.removesuffix("=null"), None)
         return config
 
-    monkeypatch.setattr(launch, "compose", quickly)
+    monkeypatch.setattr(planning, "compose", quickly)
+    monkeypatch.setattr(scratch, "place", lambda: tmp_path)
     (tmp_path / "rl.jsonl").write_text("{}\n")
     (tmp_path / "model").mkdir()
     return tmp_path
 
 
-def plan_of(folder: Path, *overrides: str, environment: dict[str, str] | None = None) -> launch.Plan:
+def plan_of(folder: Path, *overrides: str, environment: dict[str, str] | None = None) -> Plan:
     keys = [f"data.train_files={folder}/rl.jsonl", f"actor_rollout_ref.model.path={folder}/model"]
     return make_plan(NANO, [*keys, f"trainer.default_local_dir={folder}/out put", *overrides], environment or {})
 
@@ -60,8 +61,9 @@ def test_a_plan_writes_nothing_and_prepare_what_verl_reads(folder):
     written = OmegaConf.load(plan.output / CONFIG)
     assert text_of(plan.config) == OmegaConf.to_yaml(written)
     settings = json.loads((plan.output / RUN_FILE).read_text())
-    assert settings["actor_rollout_ref.actor.optim.lr"] == 1e-4
+    assert settings["actor_rollout_ref.actor.optim.lr"] == value_of(plan.config, "actor_rollout_ref.actor.optim.lr")
     assert settings["actor_rollout_ref.model.path"] == "model"
+    assert settings["actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype"] == "fp32"
     words = command(plan, Path("/tmp/vilasr-x/ray"))
     assert words[1:3] == ["-m", "verl.trainer.main_ppo"]
     assert words[words.index("--config-path") + 1] == str(plan.output)
@@ -95,7 +97,7 @@ def test_it_goes_on_from_the_last_whole_checkpoint(folder):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("actor_rollout_ref.actor.optim.lr=1e-5", r"actor_rollout_ref.actor.optim.lr was 0.0001, now 1e-05"),
+        ("actor_rollout_ref.actor.optim.lr=1e-5", r"actor_rollout_ref.actor.optim.lr was .*, now 1e-05"),
         ("data.train_batch_size=8", "data.train_batch_size was 4, now 8"),
         ("algorithm.norm_adv_by_std_in_grpo=false", "algorithm.norm_adv_by_std_in_grpo was True, now False"),
         ("actor_rollout_ref.rollout.n=2", "rollout.n was 4, now 2"),
@@ -178,6 +180,12 @@ def test_other_nodes_get_the_environment_and_ray_no_resources(folder):
     config = plan_of(folder).config
     OmegaConf.update(config, "trainer.device", "cuda")
     user = {"NCCL_DEBUG": "INFO", "WANDB_API_KEY": "secret", "VLLM_API_KEY": "secret", "HOME": "/root"}
+    user |= {"WANDB_PROJECT": "maze", "SWANLAB_MODE": "local", "GLOO_SOCKET_IFNAME": "eth0"}
+    user |= {
+        "MLFLOW_TRACKING_URI": "https://me:pw@host/x",
+        "WANDB_BASE_URL": "http://pw@host",
+        "HF_ENDPOINT": "https://h/@a",
+    }
     found = process_environment(config, user, "10.0.0.1:6379")
     assert found["RAY_ADDRESS"] == "10.0.0.1:6379"
     assert "VERL_PLATFORM" not in found
@@ -185,6 +193,8 @@ def test_other_nodes_get_the_environment_and_ray_no_resources(folder):
     assert sent["NCCL_DEBUG"] == "INFO"
     assert sent["PYTHONPATH"].startswith(str(ROOT))
     assert not {"WANDB_API_KEY", "VLLM_API_KEY", "HOME", "RAY_ADDRESS"} & set(sent)
+    assert {"WANDB_PROJECT", "SWANLAB_MODE", "GLOO_SOCKET_IFNAME", "HF_ENDPOINT"} <= set(sent)
+    assert "pw@" not in str(sent), "it would be in the logs"
     ray = for_cluster(config, found).ray_kwargs.ray_init
     assert ray.runtime_env.env_vars == sent
     assert not {"num_cpus", "num_gpus", "object_store_memory"} & set(ray), "ray.init would refuse them"
@@ -229,6 +239,139 @@ def test_the_end_is_told(folder, monkeypatch, caplog):
     assert not plan_of(folder, "trainer.resume_mode=disable").finished
 
 
+def test_a_validation_alone_marks_nothing_as_trained(folder, monkeypatch):
+    monkeypatch.setattr(launch, "wait_for", lambda *_: 0)
+    only = "trainer.val_only=true"
+    output = folder / "out put"
+    assert run(plan_of(folder, only)) == 0
+    assert not (output / FINISHED).exists()
+    assert run(plan_of(folder)) == 0
+    end = (output / FINISHED).read_text()
+    (output / "metrics.jsonl").write_text('{"step": 5, "data": {}}\n')
+    assert plan_of(folder).finished
+    assert not plan_of(folder, only).finished, "it is validated nevertheless"
+    assert run(plan_of(folder, only)) == 0
+    assert (output / FINISHED).read_text() == end
+    assert (output / "metrics.jsonl").read_text().count('"step": 5') == 1
+    with pytest.raises(DataError, match=r"val_only=true needs trainer.val_before_train=true: verl would train"):
+        plan_of(folder, only, "trainer.val_before_train=false")
+
+
+def test_a_run_that_ended_without_checkpoints_is_compared(folder, monkeypatch):
+    monkeypatch.setattr(launch, "wait_for", lambda *_: 0)
+    assert run(plan_of(folder)) == 0
+    with pytest.raises(DataError, match=r"other settings .*optim.lr was .*, now 1e-05"):
+        plan_of(folder, "actor_rollout_ref.actor.optim.lr=1e-5")
+    with pytest.raises(DataError, match="saved no checkpoint, so none can go on from it"):
+        plan_of(folder, "trainer.total_training_steps=500")
+
+
+def step_of(plan: Plan) -> int | None:
+    return plan.resume.step if plan.resume else None
+
+
+def going_back(folder: Path, step: int = 50) -> tuple[str, str]:
+    return "trainer.resume_mode=resume_path", f"trainer.resume_from_path={folder}/out put/global_step_{step}"
+
+
+def test_going_back_leaves_the_branch_that_is_given_up_aside(folder):
+    prepare(plan_of(folder), {})
+    output = folder / "out put"
+    for step in (50, 100, 150):
+        checkpoint(output, step, world=1)
+    prepare(plan_of(folder, *going_back(folder), "trainer.val_only=true"), {})
+    assert len(steps_in(output)) == 3, "nothing is given up by looking"
+    prepare(plan_of(folder, *going_back(folder)), {})
+    assert [step for step, _ in steps_in(output)] == [50]
+    assert (output / "abandoned-global_step_150-1/data.pt").is_file()
+    assert (output / TRACKER).read_text() == "50"
+    assert step_of(plan_of(folder)) == 50, "a crash before the first save"
+    checkpoint(output, 100, world=1)
+    assert step_of(plan_of(folder)) == 100, "a crash after it"
+
+
+def test_a_job_that_went_back_and_is_started_again_goes_on(folder):
+    prepare(plan_of(folder), {})
+    output, again = folder / "out put", {"SLURM_RESTART_COUNT": "1"}
+    for step in (50, 100):
+        checkpoint(output, step, world=1)
+    early = plan_of(folder, *going_back(folder), environment=again)
+    assert step_of(early) == 50, "the 100 is not of this job: it had not begun"
+    prepare(early, {})
+    assert step_of(plan_of(folder, *going_back(folder), environment=again)) == 50
+    checkpoint(output, 100, world=1)
+    (output / "global_step_50/data.pt").unlink()  # removed, being old
+    later = plan_of(folder, *going_back(folder), environment=again)
+    assert (step_of(later), value_of(later.config, "trainer.resume_mode")) == (100, "auto")
+
+
+def test_what_another_run_did_meanwhile_stops_this_one(folder, monkeypatch):
+    monkeypatch.setattr(launch, "wait_for", lambda *_: 0)
+    plan = plan_of(folder)
+    (folder / "out put").mkdir()
+    checkpoint(folder / "out put", 10, world=1)
+    with pytest.raises(DataError, match=r"another run wrote to .*out put while this one was checked"):
+        run(plan)
+    assert (folder / "out put/global_step_10").is_dir()
+    plan = plan_of(folder)
+    assert run(plan_of(folder)) == 0
+    with pytest.raises(DataError, match="another run wrote"):
+        run(plan)
+
+
+def test_a_checkpoint_that_is_gone_on_from_is_not_validated_again(folder):
+    key = "trainer.val_before_train"
+    assert value_of(plan_of(folder, f"{key}=true").config, key) is True
+    prepare(plan_of(folder), {})
+    checkpoint(folder / "out put", 10, world=1)
+    assert value_of(plan_of(folder).config, key) is False
+    assert value_of(plan_of(folder, f"{key}=true").config, key) is True, "the user's choice"
+
+
+def test_a_profile_that_a_kill_kept_from_a_checkpoint_is_added(folder, monkeypatch):
+    monkeypatch.setattr(launch, "wait_for", lambda *_: 0)
+    prepare(plan_of(folder), {})
+    output = folder / "out put"
+    profile = checkpoint(output, 10, world=1) / "actor/huggingface" / PROFILE_NAME
+    assert run(plan_of(folder)) == 0
+    assert profile.is_file()
+    profile.unlink()
+    monkeypatch.setattr(launch, "make_plan", lambda *_: plan_of(folder))
+    assert main([str(NANO)]) == 0, "trained already"
+    assert profile.is_file()
+    profile.write_text("its own")
+    prepare(plan_of(folder, "trainer.total_training_steps=500"), {})
+    assert profile.read_text() == "its own"
+
+
+def test_of_a_run_that_failed_only_rays_logs_are_kept(folder, monkeypatch, caplog):
+    def crash(words, _) -> int:
+        ray = Path(words[-1].split("=")[1].strip("'"))
+        logs = ray / "session_2026/logs"
+        logs.mkdir(parents=True)
+        (logs / "raylet.out").write_text("lost")
+        (ray / "session_2026/huge.bin").write_bytes(bytes(10))
+        (ray / "session_latest").symlink_to(ray / "session_2026")
+        return 1
+
+    monkeypatch.setattr(launch, "wait_for", crash)
+    assert run(plan_of(folder)) == 1
+    logs = folder / "out put/ray_logs-1"
+    assert [path.name for path in logs.rglob("*") if path.is_file()] == ["raylet.out"]
+    assert str(logs) in caplog.text
+    assert not list(folder.glob("vilasr-*")), "nothing else is left"
+
+
+def test_a_disk_without_locks_warns_and_goes_on(folder, monkeypatch, caplog):
+    def no_locks(*_) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(resume.fcntl, "flock", no_locks)
+    with resume.claim(folder / "out put"):
+        pass
+    assert "cannot be locked" in caplog.text
+
+
 def test_main_reports_errors_in_one_line(folder, caplog, monkeypatch):
     assert main([]) == 2
     assert main(["--dry-run"]) == 2
@@ -239,61 +382,3 @@ def test_main_reports_errors_in_one_line(folder, caplog, monkeypatch):
     monkeypatch.setenv("PREFLIGHT", "full")
     assert main([str(NANO)]) == 1
     assert "PREFLIGHT is 'full'; it may be on, only, off" in caplog.text
-
-
-SCRIPTS = {"train/rl/train_grpo.sh": "config_grpo.yaml", "train/rl/nano/train_grpo.sh": "nano/config_grpo.yaml"}
-
-
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_every_script_names_its_recipe_from_anywhere(script, tmp_path):
-    environment = {**os.environ, "PYTHON": sys.executable}
-    environment.pop("CONFIG", None)
-    call = ["bash", str(ROOT / script), "vilasr.turn_token=1"]
-    done = subprocess.run(call, cwd=tmp_path, env=environment, text=True, capture_output=True, timeout=120)
-    assert done.returncode == 1
-    assert "error: config_grpo.yaml: there is no key 'vilasr.turn_token'" in done.stderr
-
-
-def test_scripts_say_what_is_missing():
-    script = str(ROOT / "train/rl/train_grpo.sh")
-    for changes, status, message in (
-        ({"ENGINE": "easyr1"}, 1, "train_grpo.sh: ENGINE=easyr1 is not there yet; use ENGINE=verl\n"),
-        ({"ENGINE": "x"}, 2, "train_grpo.sh: ENGINE is 'x'; it may be verl\n"),
-        ({"PYTHON": "/no/python"}, 1, "train_grpo.sh: no interpreter /no/python; run bash setup.sh first"),
-    ):
-        done = subprocess.run(["bash", script], env={**os.environ, **changes}, text=True, capture_output=True)
-        assert (done.returncode, done.stderr.startswith(message)) == (status, True), done.stderr
-    for arguments in ([], ["worker"], ["worker", "nowhere"], ["dance"]):
-        call = ["bash", str(ROOT / "train/rl/ray.sh"), *arguments]
-        done = subprocess.run(call, env={**os.environ, "PYTHON": sys.executable}, text=True, capture_output=True)
-        assert done.returncode == 2
-        assert "usage: bash train/rl/ray.sh head | worker ADDRESS | stop" in done.stderr
-
-
-@pytest.mark.parametrize("script", ["train/rl/slurm.sh"])
-def test_slurm_starts_ray_everywhere_and_the_training_on_the_first_node(script, tmp_path):
-    """The file itself, with stand-ins for what it calls: srun runs its command here and says on which node."""
-    rl = tmp_path / "train/rl"
-    rl.mkdir(parents=True)
-    for path, text in {
-        tmp_path / "scontrol": 'printf "first\\nsecond\\n"',
-        tmp_path / "hostname": 'echo "10.0.0.1 10.0.0.2"',
-        tmp_path / "python": "echo 2",
-        tmp_path
-        / "srun": 'while [[ $1 == --* ]]; do [[ $1 == --nodelist=* ]] && export HOST=${1#*=}; shift; done; exec "$@"',
-        rl / "ray.sh": 'echo "$HOST: ray $* $BLOCK ${NODE_IP:-} $PORT" >>log; sleep 60',
-        rl / "train_grpo.sh": 'echo "$HOST: train $* $RAY_ADDRESS" >>log; exit 3',
-    }.items():
-        path.write_text(f"#!/usr/bin/env bash\n{text}\n")
-        path.chmod(0o755)
-    slurm = {"SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_JOB_NODELIST": "x", "SLURM_JOB_ID": "7"}
-    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, **slurm, "PATH": path, "PYTHON": str(tmp_path / "python")}
-    call = ["bash", str(ROOT / script), "a=b c"]
-    done = subprocess.run(call, env=environment, text=True, stdout=subprocess.DEVNULL, timeout=30)
-    assert done.returncode == 3, "the training's"
-    assert sorted((tmp_path / "log").read_text().splitlines()) == [
-        "first: ray head 1 10.0.0.1 20007",
-        "first: train a=b c 10.0.0.1:20007",
-        "second: ray worker 10.0.0.1:20007 1  20007",
-    ]

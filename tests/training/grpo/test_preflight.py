@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from tests.training.grpo.test_checkpoints import checkpoint
-from tests.training.test_preflight import FULL
-from vilasr.prompts import default_profile
+from tests.training.grpo.test_config import ACTOR, DYNAMIC, ROLLOUT, changed, composed
+from vilasr.prompts import Budget, default_profile
 from vilasr.training import findings as machine
 from vilasr.training.findings import Finding
 from vilasr.training.grpo import nodes
 from vilasr.training.grpo import preflight as module
 from vilasr.training.grpo.batches import batch_errors, length_errors, slot_errors
-from vilasr.training.grpo.config import RECIPES, compose
+from vilasr.training.grpo.config import RECIPES
 from vilasr.training.grpo.data_look import data_findings
+from vilasr.training.grpo.item import Item
 from vilasr.training.grpo.launch import main, make_plan
-from vilasr.training.grpo.memory import disk_needed, estimate, trained, weight_bytes
 from vilasr.training.grpo.nodes import Nodes
-from vilasr.training.grpo.preflight import memory_finding, preflight
+from vilasr.training.grpo.preflight import preflight
+from vilasr.training.grpo.questions import each_question, files_of
 from vilasr.training.memory import GIB
 
 NANO = RECIPES / "nano/config_grpo.yaml"
@@ -33,22 +34,13 @@ GPU = 80 * 10**9
 
 @pytest.fixture(scope="module")
 def recipe() -> DictConfig:
-    return compose(RECIPES / "config_grpo.yaml")
-
-
-def changed(config: DictConfig, *overrides: str) -> DictConfig:
-    config = copy.deepcopy(config)
-    config.merge_with_dotlist(list(overrides))
-    return config
-
-
-ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
+    return composed("config_grpo")
 
 
 @pytest.mark.parametrize(("count", "gpus"), [(1, 8), (4, 8), (1, 2), (1, 4), (2, 8)])
 def test_the_recipe_fits_its_machines(recipe, count, gpus):
     assert not list(batch_errors(recipe, Nodes(count, gpus, gpus, 64)))
-    assert not list(length_errors(recipe, 128_000, default_profile().budget.images))
+    assert not list(length_errors(recipe, 128_000, default_profile().budget))
     assert not list(slot_errors(Nodes(count, gpus, gpus, 64)))
 
 
@@ -67,6 +59,12 @@ def test_the_recipe_fits_its_machines(recipe, count, gpus):
         ([f"{ACTOR}.freeze_vision_tower=true"], 8, "verl 0.9.1 does not read it"),
         ([f"{ACTOR}.strategy=megatron"], 8, "it may be fsdp or fsdp2"),
         ([f"{ACTOR}.ulysses_sequence_parallel_size=2"], 8, "use_remove_padding=true"),
+        (["trainer.v1.trainer_mode=separate_async"], 8, "trainer_mode=separate_async: .* it may be sync"),
+        (["algorithm.filter_groups={enable: true, metric: null}"], 8, "algorithm.filter_groups.metric=reward"),
+        ([*DYNAMIC, f"{ACTOR}.ppo_max_token_len_per_gpu=16384"], 8, "may have 18432 tokens.*; at least 18432"),
+        ([*DYNAMIC, f"{ROLLOUT}.log_prob_max_token_len_per_gpu=16384"], 8, "log_prob_max.*=16384: .* at least 18432"),
+        ([f"{ACTOR}.use_dynamic_bsz=true"], 8, "needs .*log_prob_use_dynamic_bsz=true"),
+        ([f"{ROLLOUT}.log_prob_use_dynamic_bsz=true"], 8, "needs .*actor.use_dynamic_bsz=true"),
         (["actor_rollout_ref.model.lora_rank=8", f"{ROLLOUT}.layered_summon=true"], 8, "load_format=safetensors"),
     ],
 )
@@ -86,38 +84,24 @@ def test_what_does_not_divide_is_named_with_what_would(recipe, overrides, gpus, 
     ],
 )
 def test_lengths_that_do_not_fit_are_named(recipe, overrides, context, message):
-    errors = list(length_errors(changed(recipe, *overrides), context, 42))
+    errors = list(length_errors(changed(recipe, *overrides), context, Budget()))
     assert len(errors) == 1
     with pytest.raises(AssertionError, match=message):
         raise AssertionError(errors[0])
 
 
+def test_what_may_be_set_otherwise_passes(recipe):
+    assert not list(batch_errors(changed(recipe, *DYNAMIC), Nodes(1, 8, 8, 64)))
+    profiles = changed(recipe)
+    OmegaConf.update(profiles, "vilasr.turn_tokens", None)
+    assert not list(length_errors(profiles, None, Budget()))
+    (error,) = length_errors(profiles, None, Budget(turn_tokens=20000))
+    assert "turn_tokens=20000" in error
+
+
 def test_ray_would_wait_for_ever_for_slots():
     (error,) = slot_errors(Nodes(1, 8, 8, 16))
     assert error == "Ray counts 16 CPUs on a node, verl needs 25 for 8 GPUs; set ray_kwargs.ray_init.num_cpus=25"
-
-
-def test_memory_of_the_7b_recipe(recipe):
-    one, eight = (estimate(FULL, recipe, world, GPU) for world in (1, 8))
-    assert one.states == 16 * FULL.total, "float32: weights, gradients, two moments"
-    assert eight.states == pytest.approx(one.states / 8)
-    assert eight.activations == one.activations, "each GPU has an episode of its own"
-    assert not memory_finding(eight, GPU, GPU).bad
-    assert memory_finding(one, GPU, GPU).bad
-    assert "other programs hold the rest" in memory_finding(eight, GPU, GPU // 2).text
-    shared = estimate(FULL, changed(recipe, f"{ROLLOUT}.free_cache_engine=false"), 8, GPU)
-    assert shared.learning == eight.learning + eight.rollout, "else the two do not meet"
-    offloaded = estimate(FULL, changed(recipe, f"{ACTOR}.fsdp_config.optimizer_offload=true"), 8, GPU)
-    assert offloaded.states == pytest.approx(eight.states / 2)
-
-
-def test_memory_and_disk_with_adapters(recipe):
-    config = compose(RECIPES / "config_grpo_lora.yaml")
-    assert trained(FULL, config) < 0.03 * FULL.total
-    assert weight_bytes(config) == 2
-    assert not memory_finding(estimate(FULL, config, 1, GPU), GPU, GPU).bad, "one GPU of 80 GB"
-    assert disk_needed(FULL, config) < disk_needed(FULL, recipe) / 5
-    assert disk_needed(FULL, recipe) == 4 * 12 * FULL.total, "three are kept, one is written"
 
 
 @pytest.fixture
@@ -160,6 +144,27 @@ def test_the_split_must_leave_something_on_both_sides(data):
     assert "held_out must be at least 1" in bad(data(items, "data.held_out=0"))
     text = bad(data(items, "data.held_out=4"))
     assert "1 questions to train on, 4 held out for validation: fewer than data.train_batch_size=2" in text
+
+
+def test_limits_on_the_number_of_questions_count(data, tmp_path):
+    items = [question(number) for number in range(9)]
+    found = data(items, "data.train_max_samples=3", "data.val_max_samples=1")
+    assert any("3 questions to train on, 1 held out" in finding.text for finding in found)
+    assert "fewer than data.train_batch_size=2" in bad(data(items, "data.train_max_samples=1"))
+    other = tmp_path / "val.jsonl"
+    other.write_text("".join(json.dumps(question(number)) + "\n" for number in range(4)))
+    found = data(items, f"data.val_files={other}", "data.val_max_samples=2")
+    assert any("2 questions for validation" in finding.text for finding in found)
+
+
+def test_questions_are_read_once_for_the_dataset_too(data, tmp_path):
+    data([question(0), question(1, answer="Z"), {"question": "?"}])
+    files = files_of(str(tmp_path / "rl.jsonl"))
+    first, *others = each_question(files, None)
+    assert isinstance(first, Item)
+    assert [other[0] for other in others if isinstance(other, tuple)] == ["truth unreadable", "unreadable"]
+    assert files_of(None) == files_of([]) == files_of(OmegaConf.create([])) == []
+    assert files_of(["a", "b"]) == [Path("a"), Path("b")]
 
 
 def test_validation_is_never_the_training_file(data, tmp_path):
@@ -240,6 +245,20 @@ def test_what_is_cut_off_too_little_memory_and_disk(plan_of, tmp_path, caplog, m
     assert f"goes on from {tmp_path}/out/global_step_10" in caplog.text
     assert "of this machine's 1 GiB RAM, 0.5 GiB free: too little" in caplog.text
     assert "too little; free some, or choose another trainer.default_local_dir" in caplog.text
+
+
+@pytest.mark.engine
+def test_memory_of_gpus_and_of_the_machine_is_looked_at(plan_of, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(nodes, "visible_gpus", lambda: 1)
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    monkeypatch.setattr(module, "gpu_memory", lambda: (GPU, GPU))
+    monkeypatch.setattr(module, "ram", lambda: (GIB, GIB))
+    assert not preflight(plan_of("trainer.device=cuda"))
+    assert "while it computes log-probs" in caplog.text
+    (record,) = (record for record in caplog.records if "RAM on each node" in record.message)
+    assert record.levelno == logging.ERROR
+    assert "of this machine's 1 GiB" in record.message
 
 
 @pytest.mark.engine

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 from omegaconf import DictConfig
 
+from vilasr.prompts import Budget
 from vilasr.training.grpo.config import value_of, whole_number
-from vilasr.training.grpo.memory import lora_rank
+from vilasr.training.grpo.memory import longest, lora_rank
 from vilasr.training.grpo.nodes import Nodes
 
 _ACTOR, _ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
@@ -32,9 +33,13 @@ def batch_errors(config: DictConfig, nodes: Nodes) -> Iterator[str]:
     elif questions % mini:
         near = questions // mini * mini
         yield f"data.train_batch_size={questions} must be a multiple of {_MINI}={mini}: {near} or {near + mini}"
+    yield from _engine_errors(config, nodes)
+    yield from _trainer_errors(config)
     if value_of(config, f"{_ACTOR}.use_dynamic_bsz", False):
-        yield from _engine_errors(config, nodes)
+        yield from _dynamic_errors(config)
         return
+    if value_of(config, f"{_ROLLOUT}.log_prob_use_dynamic_bsz", False):
+        yield f"{_ROLLOUT}.log_prob_use_dynamic_bsz=true needs {_ACTOR}.use_dynamic_bsz=true"
     if questions * n % world:
         yield (
             f"{questions} questions x {n} episodes cannot be shared by {world} GPUs; they can by "
@@ -59,7 +64,31 @@ def batch_errors(config: DictConfig, nodes: Nodes) -> Iterator[str]:
         log_prob = whole_number(config, _LOG_PROB)
         if step % log_prob:
             yield f"{_LOG_PROB}={log_prob} must divide the {step} episodes of a step on each GPU: {_divisors(step)}"
-    yield from _engine_errors(config, nodes)
+
+
+def _dynamic_errors(config: DictConfig) -> Iterator[str]:
+    """Micro-batches by tokens: each must hold the longest episode (verl/utils/seqlen_balancing.py)."""
+    if not value_of(config, f"{_ROLLOUT}.log_prob_use_dynamic_bsz", False):
+        yield f"{_ACTOR}.use_dynamic_bsz=true needs {_ROLLOUT}.log_prob_use_dynamic_bsz=true"
+    keys = [f"{_ACTOR}.ppo_max_token_len_per_gpu", f"{_ROLLOUT}.log_prob_max_token_len_per_gpu"]
+    if value_of(config, f"{_ACTOR}.use_kl_loss", False) or value_of(config, "algorithm.use_kl_in_reward", False):
+        keys.append("actor_rollout_ref.ref.log_prob_max_token_len_per_gpu")
+    parallel = int(value_of(config, f"{_ACTOR}.ulysses_sequence_parallel_size", 1))
+    need = -(-longest(config) // parallel)
+    for key in keys:
+        room = whole_number(config, key)
+        if room < need:
+            yield f"{key}={room}: an episode may have {longest(config)} tokens, prompt and response; at least {need}"
+
+
+def _trainer_errors(config: DictConfig) -> Iterator[str]:
+    """What our replay buffer and rewards are made for."""
+    mode = value_of(config, "trainer.v1.trainer_mode", "sync")
+    if mode != "sync":
+        yield f"trainer.v1.trainer_mode={mode}: the episodes are recorded by the replay buffer of sync; it may be sync"
+    filters = value_of(config, "algorithm.filter_groups.enable", False)
+    if filters and not value_of(config, "algorithm.filter_groups.metric"):
+        yield "algorithm.filter_groups.enable=true needs a metric: algorithm.filter_groups.metric=reward"
 
 
 def _engine_errors(config: DictConfig, nodes: Nodes) -> Iterator[str]:
@@ -84,8 +113,8 @@ def _engine_errors(config: DictConfig, nodes: Nodes) -> Iterator[str]:
         yield f"{_ROLLOUT}.layered_summon=true needs {_ROLLOUT}.load_format=safetensors, the base model in vLLM"
 
 
-def length_errors(config: DictConfig, context: int | None, images: int) -> Iterator[str]:
-    """`context` is the model's, `images` the most an episode shows."""
+def length_errors(config: DictConfig, context: int | None, budget: Budget) -> Iterator[str]:
+    """`context` is the model's, `budget` the profile's."""
     prompt, response = whole_number(config, "data.max_prompt_length"), whole_number(config, "data.max_response_length")
     key = f"{_ROLLOUT}.max_model_len"
     room = value_of(config, key)
@@ -93,14 +122,15 @@ def length_errors(config: DictConfig, context: int | None, images: int) -> Itera
         yield f"{key}={room} must hold max_prompt_length + max_response_length = {prompt + response}"
     if context is not None and (room or prompt + response) > context:
         yield f"{key}={room or prompt + response} is more than the {context} tokens the model was made for"
-    turn = whole_number(config, "vilasr.turn_tokens")
+    limited = value_of(config, "vilasr.turn_tokens") is not None
+    turn = whole_number(config, "vilasr.turn_tokens") if limited else budget.turn_tokens
     if turn > response:
         yield f"vilasr.turn_tokens={turn} is more than data.max_response_length={response}"
     limit = value_of(config, f"{_ROLLOUT}.engine_kwargs.vllm.limit_mm_per_prompt.image")
-    if limit is not None and limit < images:
+    if limit is not None and limit < budget.images:
         yield (
             f"{_ROLLOUT}.engine_kwargs.vllm.limit_mm_per_prompt.image={limit}, but the profile lets an episode show "
-            f"{images} images; raise it"
+            f"{budget.images} images; raise it"
         )
 
 

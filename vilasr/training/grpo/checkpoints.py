@@ -28,6 +28,7 @@ _FOLDER = re.compile(r"global_step_(\d+)")
 _SHARD = re.compile(r"(model|optim|extra_state)_world_size_(\d+)_rank_(\d+)\.pt")
 _KINDS = {"model": "model", "optimizer": "optim", "extra": "extra_state"}
 _DYING = ".removing-"
+_ASIDE = "incomplete-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +128,12 @@ def check_world(checkpoint: Checkpoint, world: int) -> None:
 
 def repair(output: Path, earlier: Earlier) -> None:
     """Set what was cut off aside, and let the tracker name the last whole checkpoint."""
+    aside = None
     for path, why in earlier.broken:
         log.warning("%s: %s", path, why)
-        set_aside(path, f"incomplete-{path.name}")
+        aside = set_aside(path, f"{_ASIDE}{path.name}")
+    if aside is not None:
+        _keep_aside(aside)
     if earlier.in_order:
         return
     if earlier.last is not None:
@@ -137,6 +141,29 @@ def repair(output: Path, earlier: Earlier) -> None:
         log.info("%s names step %d now", output / TRACKER, earlier.last.step)
     else:
         (output / TRACKER).unlink(missing_ok=True)
+
+
+def _keep_aside(newest: Path) -> None:
+    """Of what was cut off the `newest` alone: a job that fails again and again would fill the disk."""
+    for path in newest.parent.glob(f"{_ASIDE}global_step_*"):
+        if path != newest and path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+            log.info("%s, an earlier one that was cut off, is removed; %s is kept", path.name, newest.name)
+
+
+def set_aside_later(output: Path, step: int) -> None:
+    """Those after `step`, where a run goes back to it: they are another branch, which a later start would take for its
+    own, and overwriting them in place would mix the two."""
+    for number, path in steps_in(output):
+        if number > step:
+            set_aside(path, f"abandoned-{path.name}")
+            log.warning("%s is after step %d, which the run goes back to; remove it when it is not needed", path, step)
+
+
+def add_profile(checkpoint: Path, profile: str) -> None:
+    """`put_profile` where there is none."""
+    if not (checkpoint / "actor" / "huggingface" / PROFILE_NAME).is_file():
+        log.info("%s gets the profile it was trained with", put_profile(checkpoint, profile))
 
 
 def put_profile(checkpoint: Path, profile: str) -> Path:

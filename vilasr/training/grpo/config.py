@@ -19,7 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vilasr.tasks import DataError
-from vilasr.training.grpo.keys import leaves, near, unknown_keys
+from vilasr.training.grpo.keys import UNREAD, leaves, near, unknown_keys
+from vilasr.training.grpo.questions import files_of
 from vilasr.training.recipe import ROOT, absolute
 
 RECIPES = ROOT / "train" / "rl"
@@ -51,6 +52,10 @@ def compose(recipe: Path, overrides: Sequence[str] = ()) -> DictConfig:
     """
     given = overridden_keys(overrides)
     _check_keys(recipe)
+    own = own_keys(recipe)
+    for key, read in UNREAD.items():
+        if key in given or key in own:
+            raise DataError(f"{recipe.name}: {key}: verl 0.9.1 does not read it; the key that counts is {read}")
     config = _compose(recipe, overrides)
     if value_of(config, "trainer.device") == "cpu":
         config = _compose(recipe, overrides, (CPU_RECIPE,))
@@ -82,6 +87,11 @@ def overridden_keys(overrides: Sequence[str]) -> frozenset[str]:
     return frozenset(keys)
 
 
+def own_keys(recipe: Path) -> frozenset[str]:
+    """Those the recipe's file sets itself, not the ones it starts from."""
+    return frozenset(key for key, _ in leaves(_plain(_read(recipe))))
+
+
 def value_of(config: DictConfig, key: str, default: Any = None) -> Any:
     """What a dotted key holds, or the default where it is absent or null."""
     found = OmegaConf.select(config, key)
@@ -98,10 +108,7 @@ def whole_number(config: DictConfig, key: str, least: int = 1) -> int:
 
 def files_in(config: DictConfig, key: str) -> list[Path]:
     """The files a key names: one, several or none."""
-    value = value_of(config, key)
-    if value is None:
-        return []
-    return [Path(value)] if isinstance(value, str) else [Path(str(path)) for path in value]
+    return files_of(value_of(config, key))
 
 
 def text_of(config: DictConfig) -> str:

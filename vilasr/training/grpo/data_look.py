@@ -11,12 +11,12 @@ from omegaconf import DictConfig
 
 from vilasr.images import ImageError, load_image
 from vilasr.prompts import Profile
-from vilasr.scoring import corrected_accuracy
-from vilasr.tasks import BrokenItem, DataError, Example, find_image, read_examples
+from vilasr.tasks import DataError, find_image
 from vilasr.training.findings import Finding
 from vilasr.training.grpo.config import MODEL, files_in, value_of, whole_number
 from vilasr.training.grpo.item import Item
 from vilasr.training.grpo.prompt_length import PromptLength
+from vilasr.training.grpo.questions import each_question
 from vilasr.training.grpo.split import plan_split
 from vilasr.training.lengths import TokenCounter
 
@@ -37,23 +37,12 @@ class Questions:
 def read_questions(files: Sequence[Path], data_root: str | None) -> Questions:
     """Raises DataError for a file that cannot be read."""
     items, wrong = [], []
-    for file in files:
-        for number, example in enumerate(read_examples(file)):
-            if isinstance(example, BrokenItem):
-                wrong.append(example.error)
-            elif error := _unscorable(example):
-                wrong.append(f"{file}: item {number}: answer: {error}")
-            else:
-                items.append(Item(example, str(file), data_root))
+    for found in each_question(files, data_root):
+        if isinstance(found, Item):
+            items.append(found)
+        else:
+            wrong.append(found[1])
     return Questions(tuple(items), tuple(wrong))
-
-
-def _unscorable(example: Example) -> str | None:
-    try:
-        corrected_accuracy(example, "")
-    except ValueError as exc:
-        return str(exc)
-    return None
 
 
 def data_findings(config: DictConfig, profile: Profile | None) -> Iterator[Finding]:
@@ -63,7 +52,7 @@ def data_findings(config: DictConfig, profile: Profile | None) -> Iterator[Findi
     questions = read_questions(train, root)
     yield from _wrong("data.train_files", questions)
     if given:
-        yield from _validation(given, train, root)
+        yield from _validation(config, given, train, root)
     yield split_finding(config, questions)
     chosen = questions.items
     if len(chosen) > SAMPLE:
@@ -76,7 +65,27 @@ def data_findings(config: DictConfig, profile: Profile | None) -> Iterator[Findi
 def training_questions(config: DictConfig) -> int:
     """How many are trained on, those too long for the prompt not taken off."""
     questions = read_questions(files_in(config, "data.train_files"), None)
-    return len(_split(config, questions)[0])
+    return _at_most(config, "data.train_max_samples", len(_split(config, questions)[0]))
+
+
+def validation_questions(config: DictConfig) -> int:
+    """How many are asked in one validation, those too long not taken off."""
+    given = files_in(config, "data.val_files")
+    count = len(read_questions(given, None).items)
+    if not given:
+        count = len(_split(config, read_questions(files_in(config, "data.train_files"), None))[1])
+    return _at_most(config, "data.val_max_samples", count)
+
+
+def images_shown(config: DictConfig) -> float:
+    """With a question, on average."""
+    items = read_questions(files_in(config, "data.train_files"), None).items
+    return sum(len(item.example.image_paths) for item in items) / max(1, len(items))
+
+
+def _at_most(config: DictConfig, key: str, count: int) -> int:
+    limit = int(value_of(config, key, -1))
+    return min(count, limit) if limit > 0 else count
 
 
 def _split(config: DictConfig, questions: Questions) -> tuple[list[int], list[int]]:
@@ -89,12 +98,13 @@ def _split(config: DictConfig, questions: Questions) -> tuple[list[int], list[in
 def split_finding(config: DictConfig, questions: Questions) -> Finding:
     kept, out = _split(config, questions)
     batch = whole_number(config, "data.train_batch_size")
-    text = f"{len(kept):,} questions to train on"
+    count = _at_most(config, "data.train_max_samples", len(kept))
+    text = f"{count:,} questions to train on"
     if not files_in(config, "data.val_files"):
-        text += f", {len(out):,} held out for validation"
+        text += f", {_at_most(config, 'data.val_max_samples', len(out)):,} held out for validation"
         if not out:
             return Finding("data", f"{text}: data.held_out must be at least 1, or data.val_files given", bad=True)
-    if len(kept) < batch:
+    if count < batch:
         return Finding("data", f"{text}: fewer than data.train_batch_size={batch}, no step could be made", bad=True)
     return Finding("data", text)
 
@@ -108,7 +118,9 @@ def _wrong(key: str, questions: Questions) -> Iterator[Finding]:
     yield from (Finding("data", text, bad) for text in questions.wrong[:_SHOWN])
 
 
-def _validation(given: Sequence[Path], train: Sequence[Path], root: str | None) -> Iterator[Finding]:
+def _validation(
+    config: DictConfig, given: Sequence[Path], train: Sequence[Path], root: str | None
+) -> Iterator[Finding]:
     same = {file.resolve() for file in given} & {file.resolve() for file in train}
     for file in sorted(same):
         hint = "leave data.val_files out, and data.held_out questions are kept from training"
@@ -116,7 +128,8 @@ def _validation(given: Sequence[Path], train: Sequence[Path], root: str | None) 
     if not same:
         questions = read_questions(given, root)
         yield from _wrong("data.val_files", questions)
-        yield Finding("data", f"{len(questions.items):,} questions for validation")
+        count = _at_most(config, "data.val_max_samples", len(questions.items))
+        yield Finding("data", f"{count:,} questions for validation")
 
 
 def _images(items: Sequence[Item]) -> Iterator[Finding]:
@@ -138,7 +151,7 @@ def _images(items: Sequence[Item]) -> Iterator[Finding]:
 def _lengths(config: DictConfig, profile: Profile, items: Sequence[Item]) -> Iterator[Finding]:
     limit = whole_number(config, "data.max_prompt_length")
     check = PromptLength(profile, TokenCounter(value_of(config, MODEL)), limit)
-    long = [(item, why) for item in items if (why := check.why_not(item)) and "tokens" in why]
+    long = [(item, why) for item in items if (why := check.why_not(item))]
     text = f"{len(long)} of {len(items):,} questions longer than data.max_prompt_length={limit:,} tokens"
     filtered = value_of(config, "data.filter_overlong_prompts", False)
     bad = len(long) > MOST_LONG * len(items) if filtered else bool(long)

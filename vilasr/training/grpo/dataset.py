@@ -15,11 +15,11 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from vilasr.scoring import corrected_accuracy
-from vilasr.tasks import BrokenItem, DataError, Example, read_examples
+from vilasr.tasks import DataError, Example
 from vilasr.training.grpo.item import Item
 from vilasr.training.grpo.profile import chosen_profile
 from vilasr.training.grpo.prompt_length import PromptLength
+from vilasr.training.grpo.questions import each_question, files_of
 from vilasr.training.grpo.split import plan_split
 from vilasr.training.lengths import TokenCounter
 
@@ -36,7 +36,7 @@ class RLDataset(Dataset):
     def __init__(
         self, data_files: Any, tokenizer: Any, config: Any, processor: Any = None, max_samples: int = -1
     ) -> None:
-        self.held_out = data_files is None or data_files != config.train_files
+        self.held_out = not files_of(data_files) or data_files != config.train_files
         self.data_root = str(config.data_root) if config.get("data_root") else None
         self.left_out: Counter[str] = Counter()
         self.items = self._choose(files_of(data_files), config)
@@ -54,7 +54,7 @@ class RLDataset(Dataset):
 
     def _choose(self, files: Sequence[Path], config: Any) -> list[Item]:
         train = self._read(files_of(config.train_files))
-        if config.val_files is None:
+        if not files_of(config.val_files):
             kept, held_out = plan_split([item.example for item in train], int(config.held_out))
             chosen = held_out if self.held_out else kept
             return [replace(train[number], held_out=self.held_out) for number in chosen]
@@ -68,14 +68,11 @@ class RLDataset(Dataset):
 
     def _read(self, files: Sequence[Path]) -> list[Item]:
         items = []
-        for file in files:
-            for number, example in enumerate(read_examples(file)):
-                if isinstance(example, BrokenItem):
-                    self._leave_out("unreadable", example.error)
-                elif (error := _unscorable(example)) is not None:
-                    self._leave_out("truth unreadable", f"{file}: item {number}: answer: {error}")
-                else:
-                    items.append(Item(example, str(file), self.data_root))
+        for found in each_question(files, self.data_root):
+            if isinstance(found, Item):
+                items.append(found)
+            else:
+                self._leave_out(*found)
         return items
 
     def _without(self, items: list[Item], reason: str, why_not: Any) -> list[Item]:
@@ -107,24 +104,9 @@ class RLDataset(Dataset):
         }
 
 
-def files_of(value: Any) -> list[Path]:
-    """Of a path, a list of paths, or null."""
-    if value is None:
-        return []
-    return [Path(value)] if isinstance(value, str) else [Path(str(path)) for path in value]
-
-
 def _content(example: Example) -> tuple[object, ...]:
     """A question by what is asked: numbers and names of files may differ."""
     return example.question, example.options, example.answer, example.image_paths
-
-
-def _unscorable(example: Example) -> str | None:
-    try:
-        corrected_accuracy(example, "")
-    except ValueError as exc:
-        return str(exc)
-    return None
 
 
 def _counts(left_out: Counter[str]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 
+from vilasr.prompts import ProfileError
 from vilasr.tasks import DataError
 from vilasr.training.grpo.checkpoints import CONTENTS, keep_newest, put_profile, read_checkpoint
 from vilasr.training.grpo.config import value_of
@@ -29,7 +30,7 @@ class Keeper(CheckpointCallback):
             put_profile(folder, profile_of(config).source)
             read_checkpoint(folder, contents)
             removed = keep_newest(folder.parent, folder, value_of(config, "vilasr.keep_checkpoints", 0))
-        except (DataError, OSError) as exc:
+        except (DataError, ProfileError, OSError) as exc:
             log.error("%s: older checkpoints stay: %s", checkpoint_dir, exc)
             return
         for path in removed:

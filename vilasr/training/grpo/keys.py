@@ -13,6 +13,8 @@ _FIELDS_IN = ("workers/config", "trainer/config", "utils/profiler")  # of verl: 
 # What a recipe may hold besides: ours, and what goes on to Ray.
 _OURS = ("vilasr", "ray_kwargs.ray_init", "data.data_root", "data.held_out", "data.max_pixels", "data.model")
 _OURS += ("data.profile", "defaults")
+# Keys of verl's YAML that nothing reads, and those that are read instead.
+UNREAD = {"actor_rollout_ref.actor.grad_clip": "actor_rollout_ref.actor.optim.clip_grad"}
 
 
 def leaves(tree: Mapping[Any, Any], above: str = "") -> Iterator[tuple[str, Any]]:

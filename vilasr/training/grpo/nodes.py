@@ -42,17 +42,21 @@ class Nodes:
         return self.count * self.gpus
 
 
-def find_nodes(config: DictConfig, given: Collection[str], environment: Mapping[str, str]) -> Nodes:
-    """The machines for a configuration; `given` are the keys the user has set, which count if they can be had.
-    Raises DataError."""
+def find_nodes(
+    config: DictConfig, given: Collection[str], environment: Mapping[str, str], own: Collection[str] = ()
+) -> Nodes:
+    """The machines for a configuration; `given` are the keys the user has set, which count if they can be had; `own`
+    those of the recipe's file, whose number of GPUs is the most that are used of a machine. Raises DataError."""
     slots = value_of(config, "ray_kwargs.ray_init.num_cpus", os.cpu_count() or 1)
     if value_of(config, "trainer.device") == "cpu":
         return Nodes(1, 1, 1, slots)  # Ray is told of one GPU; verl runs one process
     wanted = whole_number(config, GPUS) if GPUS in given else None
+    most = whole_number(config, GPUS) if GPUS in own else None
     address = running_cluster(environment)
     if address is not None:
         nodes = ask_cluster(address, environment)
-        return _of_cluster(address, nodes, wanted, whole_number(config, NODES) if NODES in given else 0)
+        count = whole_number(config, NODES) if NODES in given else 0
+        return _of_cluster(address, nodes, wanted or _within(nodes, most), count)
     if NODES in given and whole_number(config, NODES) > 1:
         raise DataError(
             f"{NODES}={value_of(config, NODES)}, but no Ray cluster is running; start one: bash train/rl/ray.sh head "
@@ -63,7 +67,12 @@ def find_nodes(config: DictConfig, given: Collection[str], environment: Mapping[
         return Nodes(whole_number(config, NODES), whole_number(config, GPUS), 0, slots)
     if wanted is not None and wanted > found:
         raise DataError(f"{GPUS}={wanted}, but this machine shows {found} GPUs; lower it or leave it out")
-    return Nodes(1, wanted or found, found, slots)
+    return Nodes(1, wanted or min(found, most or found), found, slots)
+
+
+def _within(nodes: list[tuple[int, int]], most: int | None) -> int | None:
+    """`most` where every node with GPUs has as many."""
+    return most if most and all(gpus >= most for gpus, _ in nodes if gpus) else None
 
 
 def _of_cluster(address: str, nodes: list[tuple[int, int]], wanted: int | None, count: int) -> Nodes:

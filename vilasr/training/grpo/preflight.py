@@ -14,13 +14,14 @@ from vilasr.tasks import DataError
 from vilasr.training.findings import Finding, disk_finding, gib, gpu_memory, ram, report
 from vilasr.training.grpo.batches import batch_errors, length_errors, slot_errors
 from vilasr.training.grpo.config import MODEL, OUTPUT, value_of
-from vilasr.training.grpo.data_look import data_findings, training_questions
+from vilasr.training.grpo.data_look import data_findings, images_shown, training_questions, validation_questions
+from vilasr.training.grpo.host_memory import Asked, HostMemory, host_memory
 from vilasr.training.grpo.memory import Memory, disk_needed, estimate
 from vilasr.training.grpo.settings import profile_of
 from vilasr.training.memory import GIB, Shape, shape_of
 
 if TYPE_CHECKING:
-    from vilasr.training.grpo.launch import Plan
+    from vilasr.training.grpo.plan import Plan
 
 _GPU = 80 * 10**9  # bytes, where there is none to ask: what the recipes are made for
 _PROCESSES = 7 * GIB  # verl's, Ray's and vLLM's own on a CPU, measured
@@ -119,7 +120,7 @@ def _batch(plan: Plan) -> Iterator[Finding]:
     if plan.nodes.found:
         problems += slot_errors(plan.nodes)
     context = inspect_checkpoint(model).context if model.is_dir() else None
-    problems += length_errors(config, context, profile_of(config).budget.images)
+    problems += length_errors(config, context, profile_of(config).budget)
     yield from (Finding("batch", text, bad=True) for text in problems)
 
 
@@ -133,7 +134,11 @@ def _sizes(plan: Plan) -> Iterator[Finding]:
     if not _model_is_there(plan):
         return
     shape = shape_of(value_of(plan.config, MODEL), MODEL)
-    yield _on_cpu(plan, shape) if plan.on_cpu else _on_gpu(plan, shape)
+    if plan.on_cpu:
+        yield _on_cpu(plan, shape)
+    else:
+        yield _on_gpu(plan, shape)
+        yield _on_host(plan, shape)
     yield disk_finding(plan.output, "global_step_*", disk_needed(shape, plan.config), OUTPUT)
 
 
@@ -156,15 +161,52 @@ def _on_gpu(plan: Plan, shape: Shape) -> Finding:
     return memory_finding(estimate(shape, plan.config, plan.nodes.world, total), total, free, assumed)
 
 
+def _on_host(plan: Plan, shape: Shape) -> Finding:
+    model = Path(value_of(plan.config, MODEL)) / "config.json"
+    tied = model.is_file() and json.loads(model.read_text(encoding="utf-8")).get("tie_word_embeddings", False)
+    asked = Asked(validation_questions(plan.config), images_shown(plan.config))
+    need = host_memory(shape, plan.config, profile_of(plan.config), plan.nodes, asked, tied)
+    return host_finding(need, *ram(), _trains_here(plan))
+
+
+def _trains_here(plan: Plan) -> bool:
+    """The head of a cluster may have no GPU."""
+    if plan.nodes.address is None:
+        return plan.nodes.found > 0
+    try:
+        return gpu_memory()[0] > 0
+    except DataError:
+        return False
+
+
+def host_finding(need: HostMemory, total: int, free: int, here: bool = True) -> Finding:
+    """`here`: on a machine like this one."""
+    text = (
+        f"about {gib(need.total)} RAM on each node (the model while it is loaded {gib(need.loading)}; then images of "
+    )
+    text += f"a step {gib(need.images)}, vLLM's weights and what is offloaded {gib(need.resting)})"
+    if not here:
+        return Finding("memory", text)
+    text += f", of this machine's {gib(total)}, {gib(free)} free"
+    if need.total > free:
+        ways = "a lower data.train_batch_size, data.val_batch_size or vilasr.max_pixels"
+        ways = ways if need.images + need.resting > need.loading else "a machine with more"
+        why = f"too little; use {ways}" if need.total > total else "other programs hold the rest"
+        return Finding("memory", f"{text}: {why}", bad=True)
+    return Finding("memory", text + (": tight" if need.total > 0.9 * free else ""))
+
+
 def memory_finding(need: Memory, total: int, free: int, assumed: str = "") -> Finding:
     parts = f"weights, gradients, optimizer {gib(need.states)}, activations of the longest episode "
-    text = f"about {gib(need.learning)} while the actor learns ({parts}{gib(need.activations)}), "
-    text += f"{gib(need.generating)} while vLLM generates (its {gib(need.rollout)}), of {gib(total)}{assumed} a GPU"
+    text = f"about {gib(need.learning)} while the actor learns ({parts}{gib(need.activations)}), {gib(need.scoring)} "
+    text += f"while it computes log-probs, {gib(need.generating)} while vLLM generates (its {gib(need.rollout)}), "
+    text += f"of {gib(total)}{assumed} a GPU"
     if need.total > total:
         ways = []
-        if need.generating > total or (need.shared and need.learning > total):
+        if need.generating > total or (need.shared and need.working > total):
             ways.append("a lower rollout.gpu_memory_utilization")
-        if need.learning > total:
+        if need.working > total:
+            ways += ["model.use_fused_kernels=true"] if not need.fused else []
             ways += ["more GPUs", "actor.fsdp_config.optimizer_offload=true", "a lower data.max_response_length"]
             ways += ["train/rl/config_grpo_lora.yaml"] if need.states > need.activations else []
         return Finding("memory", f"{text}: too little; use {', '.join(ways)}", bad=True)

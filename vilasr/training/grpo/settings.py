@@ -15,7 +15,8 @@ from vilasr.training.grpo.config import MODEL, files_in, value_of
 from vilasr.training.grpo.profile import chosen_profile
 
 _ACTOR, _MODEL, _ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.model", "actor_rollout_ref.rollout"
-# A mapping counts with all that is in it.
+# A mapping counts with all that is in it. model.override_config does not count: the attention implementation, which is
+# what recipes set there, changes nothing that is learned.
 _KEYS = (
     "algorithm",
     "data.filter_overlong_prompts",
@@ -31,9 +32,10 @@ _KEYS = (
         f"{_ACTOR}.{key}"
         for key in ("clip_ratio", "clip_ratio_c", "clip_ratio_high", "clip_ratio_low", "entropy_coeff")
     ),
-    *(f"{_ACTOR}.{key}" for key in ("grad_clip", "kl_loss_coef", "kl_loss_type", "loss_agg_mode", "optim")),
+    *(f"{_ACTOR}.{key}" for key in ("kl_loss_coef", "kl_loss_type", "loss_agg_mode", "optim")),
     *(f"{_ACTOR}.{key}" for key in ("policy_loss", "ppo_epochs", "ppo_mini_batch_size", "strategy", "use_kl_loss")),
     f"{_ACTOR}.fsdp_config.dtype",
+    f"{_ACTOR}.fsdp_config.mixed_precision",
     f"{_ACTOR}.fsdp_config.model_dtype",
     *(f"{_ROLLOUT}.{key}" for key in ("n", "temperature", "top_k", "top_p")),
     "vilasr.beta",
