@@ -1,8 +1,15 @@
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from vilasr.prompts import PROFILE_NAME
 from vilasr.tasks import DataError
 from vilasr.training.resume import (
@@ -193,3 +200,32 @@ def test_a_processor_cut_off_is_that_of_the_model_again(output, nano, damaged):
     if damaged == "processor_config.json":
         with pytest.raises(DataError, match="killed while its processor was saved"):
             complete_processor(last, str(output / "no model"))
+
+
+def test_the_lock_outlives_a_launcher_that_is_killed(tmp_path):
+    """What it started may still be writing there."""
+    code = (
+        "import sys; from pathlib import Path; from vilasr.training.processes import wait_for\n"
+        "from vilasr.training.resume import claim\n"
+        "with claim(Path(sys.argv[1])) as lock:\n"
+        "    wait_for(['sleep', '60'], {'PATH': '/usr/bin:/bin'}, [lock])\n"
+    )
+    launcher = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "out")], cwd=ROOT)
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children")
+    deadline = time.monotonic() + 60
+    while not children.read_text().split():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    (started,) = map(int, children.read_text().split())
+    launcher.kill()
+    launcher.wait()
+    with pytest.raises(DataError, match="another run is writing"), claim(tmp_path / "out"):
+        pass
+    os.kill(started, signal.SIGKILL)
+    while True:
+        try:
+            with claim(tmp_path / "out"):
+                break
+        except DataError:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)

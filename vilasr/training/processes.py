@@ -7,9 +7,11 @@ import subprocess
 from collections.abc import Mapping, Sequence
 
 
-def wait_for(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a command to its end, passing SIGTERM on; returns its exit status, 128 + the signal that ended it."""
-    with subprocess.Popen(arguments, env=dict(environment)) as process:
+def wait_for(arguments: Sequence[str], environment: Mapping[str, str], held: Sequence[int] = ()) -> int:
+    """Run a command to its end, passing SIGTERM on; returns its exit status, 128 + the signal that ended it. The
+    command inherits the file descriptors `held`: a lock stays taken if this process is killed and the command is not.
+    """
+    with subprocess.Popen(arguments, env=dict(environment), pass_fds=held) as process:
         before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())  # Slurm's way to stop a job
         try:
             status = process.wait()

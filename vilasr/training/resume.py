@@ -175,8 +175,9 @@ def _is_ours(output: Path) -> bool:
 
 
 @contextmanager
-def claim(output: Path) -> Iterator[None]:
-    """Two runs into one folder would destroy each other's checkpoints. Raises DataError while another has it."""
+def claim(output: Path) -> Iterator[int]:
+    """Two runs into one folder would destroy each other's checkpoints. Raises DataError while another has it. Gives the
+    lock's file descriptor, for the process that writes there."""
     output.parent.mkdir(parents=True, exist_ok=True)
     lock = output.with_name(f".{output.name}.lock")
     with lock.open("w") as file:
@@ -186,7 +187,7 @@ def claim(output: Path) -> Iterator[None]:
             raise DataError(f"output_dir: another run is writing to {output}; wait for it, or choose another") from exc
         except OSError as exc:  # some network file systems have no locks
             log.warning("%s: cannot be locked (%s); see to it that no second run writes it", output, exc)
-        yield
+        yield file.fileno()
 
 
 def prepare_output(output: Path, settings: Mapping[str, Any], fresh: bool, named: Path | None = None) -> None:

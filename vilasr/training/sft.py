@@ -204,19 +204,20 @@ def trainer_config(plan: Plan) -> dict[str, Any]:
 def run(plan: Plan) -> int:
     """Train; returns the exit status. The profile is put beside the weights when all is done."""
     with ExitStack() as stack:
+        held = []
         if plan.cluster.rank == 0:
-            stack.enter_context(claim(plan.output))
+            held = [stack.enter_context(claim(plan.output))]
             prepare_output(plan.output, plan.settings, plan.fresh, plan.resume)
             if plan.resume is not None:
                 complete_processor(plan.resume, plan.config["model_name_or_path"])
-        return _train(plan)
+        return _train(plan, held)
 
 
-def _train(plan: Plan) -> int:
+def _train(plan: Plan, held: Sequence[int]) -> int:
     with tempfile.TemporaryDirectory(prefix="vilasr-sft-") as folder:
         config_file = Path(folder) / "config.yaml"
         config_file.write_text(yaml.safe_dump(trainer_config(plan), allow_unicode=True), encoding="utf-8")
-        status = wait_for(command(plan, config_file), process_environment(plan, os.environ))
+        status = wait_for(command(plan, config_file), process_environment(plan, os.environ), held)
     if status:
         last = look(plan.output).checkpoint
         how = "the same command without overwrite_output_dir" if plan.fresh else "the same command"

@@ -80,12 +80,12 @@ def _complete(plan: Plan) -> None:
 
 def run(plan: Plan) -> int:
     """Train; returns the exit status."""
-    with claim(plan.output), scratch() as folder:
+    with claim(plan.output) as lock, scratch() as folder:
         plan.check_unchanged()
         environment = process_environment(plan.config, os.environ, plan.nodes.address, _names(plan, folder))
         prepare(plan, environment)
         try:
-            status = wait_for(command(plan, folder / "ray"), environment)
+            status = wait_for(command(plan, folder / "ray"), environment, [lock])
         finally:
             metric_lines.end(plan.output)
         _tell_end(plan, status, folder / "ray")
