@@ -27,7 +27,7 @@ VERL = {
     "VERL_PLATFORM": "cpu",
     "VERL_USE_EXTERNAL_MODULES": "vilasr.training.compat,vilasr.training.cpu_platform",
     "OMP_WAIT_POLICY": "PASSIVE",
-    "PYTHONPATH": str(ROOT),
+    "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
 }
 WARM = """
 import verl.model_merger.fsdp_model_merger

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.conftest import ROOT, run_tool
 from tests.data_check.making import LIMITS, item, question, run, told, with_turn, write
 from tests.golden import golden_traces
-from tests.training.test_llamafactory import write_sharegpt
+from tests.training.golden_tokens import write_sharegpt
 from vilasr.data_check import Code, Conversation, Options, check, finding, limits_of, of_config, of_file, of_folder
 from vilasr.data_check.documents import read_document
 from vilasr.data_check.sources import is_sft

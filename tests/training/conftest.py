@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from tests.training.golden_tokens import GOLDEN
-from vilasr.maze_files import DATASET_ENTRY
-from vilasr.messages import Picture
-
-
-def write_sharegpt(folder: Path) -> None:
-    """The golden traces as LLaMA-Factory reads them."""
-    items = []
-    for golden in GOLDEN.values():
-        episode = golden.run()
-        images = []
-        for picture in (part for m in episode.messages for part in m.parts if isinstance(part, Picture)):
-            path = folder / f"{golden.name}_{picture.index}.png"
-            picture.image.save(path)
-            images.append(path.name)
-        conversation = [{"role": m.role, "content": m.text()} for m in episode.messages]
-        items.append({"conversations": conversation, "images": images})
-    (folder / "golden.json").write_text(json.dumps(items))
-    info = {"golden": {**DATASET_ENTRY, "file_name": "golden.json"}}
-    (folder / "dataset_info.json").write_text(json.dumps(info))
+from tests.training.golden_tokens import GOLDEN, write_sharegpt
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,34 @@
-"""The golden traces as token ids of our vLLM session."""
+"""The golden traces as LLaMA-Factory reads them, and as token ids of our vLLM session."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import json
+from pathlib import Path
 
 from tests.golden import Golden, golden_traces
+from vilasr.maze_files import DATASET_ENTRY
+from vilasr.messages import Picture
 
 GOLDEN = {golden.name: golden for golden in golden_traces()}
+
+
+def write_sharegpt(folder: Path) -> None:
+    """The golden traces as LLaMA-Factory reads them."""
+    items = []
+    for golden in GOLDEN.values():
+        episode = golden.run()
+        images = []
+        for picture in (part for m in episode.messages for part in m.parts if isinstance(part, Picture)):
+            path = folder / f"{golden.name}_{picture.index}.png"
+            picture.image.save(path)
+            images.append(path.name)
+        conversation = [{"role": m.role, "content": m.text()} for m in episode.messages]
+        items.append({"conversations": conversation, "images": images})
+    (folder / "golden.json").write_text(json.dumps(items))
+    info = {"golden": {**DATASET_ENTRY, "file_name": "golden.json"}}
+    (folder / "dataset_info.json").write_text(json.dumps(info))
 
 
 def session_tokens(engine, golden: Golden) -> tuple[list[int], list[list[int]], int]:
