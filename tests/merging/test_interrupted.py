@@ -3,55 +3,43 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import traceback
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.engine
 SIZE = 1_500_000  # bytes a file: three files
 
 
-def killed_at(call: int, actor: Path, target: Path, **options: Any) -> bool:
-    """Merge in a process of its own that is killed (SIGKILL) before the given one of the calls that change the target
-    folder. False: it ended before."""
-    import torch
+@pytest.fixture(scope="module")
+def killed_at() -> Iterator[Callable[..., bool]]:
+    """killed_at(call, actor, target, ...): merge in a process of its own that is killed (SIGKILL) before the given one
+    of the calls that change the target folder. False: it ended before."""
+    command = [sys.executable, "-m", "tests.merging.killing"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin
+        assert process.stdout
+        asked, answers = process.stdin, process.stdout
 
-    from tests.merging.folders import merged
+        def ask(call: int, actor: Path, target: Path, max_shard_size: int, dtype: str = "bfloat16") -> bool:
+            place = {"call": call, "actor": str(actor), "target": str(target)}
+            print(json.dumps({**place, "max_shard_size": max_shard_size, "dtype": dtype}), file=asked, flush=True)
+            answer = answers.readline().strip()
+            assert answer in ("killed", "ended"), answer
+            return answer == "killed"
 
-    child = os.fork()
-    if child == 0:
-        try:
-            torch.set_num_threads(1)  # the parent's threads are not in this process
-            seen = 0
-
-            def counted(original: Any) -> Any:
-                def run(*arguments: Any, **named: Any) -> Any:
-                    nonlocal seen
-                    seen += 1
-                    if seen == call:
-                        os.kill(os.getpid(), signal.SIGKILL)
-                    return original(*arguments, **named)
-
-                return run
-
-            for name in ("replace", "unlink", "rmdir", "fsync"):
-                setattr(os, name, counted(getattr(os, name)))
-            merged(actor, target, **options)
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-    status = os.waitpid(child, 0)[1]
-    assert os.WIFSIGNALED(status) or status == 0
-    return os.WIFSIGNALED(status)
+        yield ask
 
 
 @pytest.mark.parametrize("size", [SIZE, 10**9])
-def test_killed_anywhere_it_goes_on(checkpoints: Path, tmp_path: Path, size: int) -> None:
+def test_killed_anywhere_it_goes_on(
+    killed_at: Callable[..., bool], checkpoints: Path, tmp_path: Path, size: int
+) -> None:
     from tests.merging.folders import assert_same, merged, tensors
     from vilasr.checkpoints import inspect_checkpoint
     from vilasr.tasks import DataError
@@ -77,7 +65,7 @@ def test_killed_anywhere_it_goes_on(checkpoints: Path, tmp_path: Path, size: int
     assert unfinished > 3
 
 
-def test_whole_files_are_not_written_again(checkpoints: Path, tmp_path: Path) -> None:
+def test_whole_files_are_not_written_again(killed_at: Callable[..., bool], checkpoints: Path, tmp_path: Path) -> None:
     from tests.merging.folders import merged
 
     actor, target = checkpoints / "fsdp2-2" / "actor", tmp_path / "out"
@@ -91,7 +79,9 @@ def test_whole_files_are_not_written_again(checkpoints: Path, tmp_path: Path) ->
     assert before == {name: _identity(target / name) for name in listed}
 
 
-def test_a_file_damaged_meanwhile_is_written_again(checkpoints: Path, tmp_path: Path) -> None:
+def test_a_file_damaged_meanwhile_is_written_again(
+    killed_at: Callable[..., bool], checkpoints: Path, tmp_path: Path
+) -> None:
     from tests.merging.folders import assert_same, merged
 
     actor, target = checkpoints / "fsdp2-2" / "actor", tmp_path / "out"
@@ -104,18 +94,19 @@ def test_a_file_damaged_meanwhile_is_written_again(checkpoints: Path, tmp_path: 
     assert_same(merged(actor, target, max_shard_size=SIZE).folder, checkpoints / "fsdp2-2" / "verl")
 
 
-def test_another_dtype_takes_the_place_of_the_first_at_once(checkpoints: Path, tmp_path: Path) -> None:
+def test_another_dtype_takes_the_place_of_the_first_at_once(
+    killed_at: Callable[..., bool], checkpoints: Path, tmp_path: Path
+) -> None:
     """Killed anywhere in the second merge the folder holds the first, the second or no model, never a mixture."""
     from tests.merging.folders import merged, tensors
     from vilasr.checkpoints import inspect_checkpoint
-    from vilasr.merging.planning import Dtype
     from vilasr.tasks import DataError
 
     actor, target = checkpoints / "fsdp2-2" / "actor", tmp_path / "out"
     found: set[str] = set()
     for call in range(1, 300):
         merged(actor, target, max_shard_size=SIZE)
-        if not killed_at(call, actor, target, max_shard_size=SIZE, dtype=Dtype.FLOAT32):
+        if not killed_at(call, actor, target, max_shard_size=SIZE, dtype="float32"):
             break
         try:
             inspect_checkpoint(target)
