@@ -17,6 +17,8 @@ from vilasr.training.grpo.config import RECIPES, compose, overridden_keys, own_k
 from vilasr.training.grpo.nodes import Nodes, authentication, find_nodes, running_cluster
 from vilasr.training.recipe import ROOT
 
+pytestmark = pytest.mark.engine  # verl's configuration, composed again and again
+
 NANO = RECIPES / "nano/config_grpo.yaml"
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from vilasr.training.recipe import ROOT
 
+pytestmark = pytest.mark.engine  # verl's configuration, composed again and again
+
 SCRIPTS = {"train/rl/train_grpo.sh": "config_grpo.yaml", "train/rl/nano/train_grpo.sh": "nano/config_grpo.yaml"}
 
 
