@@ -171,7 +171,7 @@ def _load(file: Path) -> Any:
     except pickle.UnpicklingError as exc:
         try:
             unknown = torch.serialization.get_unsafe_globals_in_checkpoint(str(file))
-        except Exception:
+        except Exception:  # of a file this damaged; the first error is told
             unknown = []
         if unknown:
             raise DataError(

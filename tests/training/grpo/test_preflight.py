@@ -16,7 +16,7 @@ from tests.training.grpo.test_config import ACTOR, DYNAMIC, ROLLOUT, changed, co
 from vilasr.prompts import Budget, default_profile
 from vilasr.training import findings as machine
 from vilasr.training.findings import Finding
-from vilasr.training.grpo import nodes
+from vilasr.training.grpo import data_look, nodes
 from vilasr.training.grpo import preflight as module
 from vilasr.training.grpo.batches import batch_errors, length_errors, slot_errors
 from vilasr.training.grpo.config import RECIPES
@@ -165,6 +165,19 @@ def test_questions_are_read_once_for_the_dataset_too(data, tmp_path):
     assert [other[0] for other in others if isinstance(other, tuple)] == ["truth unreadable", "unreadable"]
     assert files_of(None) == files_of([]) == files_of(OmegaConf.create([])) == []
     assert files_of(["a", "b"]) == [Path("a"), Path("b")]
+
+
+def test_a_file_is_read_again_only_if_it_changed(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(data_look, "each_question", lambda files, root: read.append(files) or iter(()))
+    file = tmp_path / "rl.jsonl"
+    file.write_text("1")
+    for _ in range(2):
+        data_look.read_questions([file], None)
+    assert len(read) == 1
+    file.write_text("22")
+    data_look.read_questions([file], None)
+    assert len(read) == 2
 
 
 def test_validation_is_never_the_training_file(data, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -35,7 +36,21 @@ class Questions:
 
 
 def read_questions(files: Sequence[Path], data_root: str | None) -> Questions:
-    """Raises DataError for a file that cannot be read."""
+    """Once, as long as the files stay as they are: several parts of a preflight ask. Raises DataError for a file that
+    cannot be read."""
+    return _read(tuple(files), tuple(map(_stamp, files)), data_root)
+
+
+def _stamp(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:  # told by whoever reads it
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
+@functools.lru_cache(maxsize=2)  # training and validation files
+def _read(files: tuple[Path, ...], stamps: tuple[tuple[int, int] | None, ...], data_root: str | None) -> Questions:
     items, wrong = [], []
     for found in each_question(files, data_root):
         if isinstance(found, Item):
@@ -64,23 +79,27 @@ def data_findings(config: DictConfig, profile: Profile | None) -> Iterator[Findi
 
 def training_questions(config: DictConfig) -> int:
     """How many are trained on, those too long for the prompt not taken off."""
-    questions = read_questions(files_in(config, "data.train_files"), None)
+    questions = _of(config, "data.train_files")
     return _at_most(config, "data.train_max_samples", len(_split(config, questions)[0]))
 
 
 def validation_questions(config: DictConfig) -> int:
     """How many are asked in one validation, those too long not taken off."""
-    given = files_in(config, "data.val_files")
-    count = len(read_questions(given, None).items)
-    if not given:
-        count = len(_split(config, read_questions(files_in(config, "data.train_files"), None))[1])
+    if files_in(config, "data.val_files"):
+        count = len(_of(config, "data.val_files").items)
+    else:
+        count = len(_split(config, _of(config, "data.train_files"))[1])
     return _at_most(config, "data.val_max_samples", count)
 
 
 def images_shown(config: DictConfig) -> float:
     """With a question, on average."""
-    items = read_questions(files_in(config, "data.train_files"), None).items
+    items = _of(config, "data.train_files").items
     return sum(len(item.example.image_paths) for item in items) / max(1, len(items))
+
+
+def _of(config: DictConfig, key: str) -> Questions:
+    return read_questions(files_in(config, key), value_of(config, "data.data_root"))
 
 
 def _at_most(config: DictConfig, key: str, count: int) -> int:
