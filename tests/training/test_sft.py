@@ -93,6 +93,13 @@ def test_one_process_runs_without_torchrun_and_several_with_it(config):
     assert "HF_HUB_OFFLINE" not in on_gpu, "the model may have to be downloaded"
 
 
+def test_our_attention_has_an_entry_of_its_own_and_a_name_llamafactory_takes(config):
+    plan = make_plan(config, ["use_cpu=true", "flash_attn=torch_flash_varlen"], {}, 0)
+    assert command(plan, config) == [sys.executable, "-m", "vilasr.training.llamafactory", str(config)]
+    assert trainer_config(plan)["flash_attn"] == "auto"
+    assert "flash_attn" not in plan.settings, "a run may go on with another implementation of the same attention"
+
+
 def test_several_processes_on_a_cpu_talk_by_gloo(config):
     plan = make_plan(config, ["use_cpu=true"], {"NPROC_PER_NODE": "2"}, 0)
     assert plan.config["ddp_backend"] == "gloo"

@@ -12,19 +12,18 @@ holds two tests for each: that the library still fails without it, and that it w
 from __future__ import annotations
 
 import functools
-import importlib.abc
-import importlib.machinery
 import importlib.metadata
-import importlib.util
 import inspect
 import itertools
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
+
+from vilasr.training.when_imported import when_imported
 
 log = logging.getLogger(__name__)
 
@@ -233,55 +232,20 @@ def offload_without_pinning(original: Any) -> Any:
     return Unpinned
 
 
-class _WhenImported(importlib.abc.MetaPathFinder):
-    """Finds the modules that patches wait for, and has their loader apply the patches after it."""
-
-    def __init__(self) -> None:
-        self.waiting: dict[str, list[Patch]] = {}
-        self._finding: set[str] = set()
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        if fullname not in self.waiting or fullname in self._finding:
-            return None
-        self._finding.add(fullname)  # the search below comes here too
-        try:
-            spec = importlib.util.find_spec(fullname)
-        finally:
-            self._finding.discard(fullname)
-        if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
-
-            def run(module: ModuleType) -> None:
-                execute(module)
-                for patch in self.waiting[fullname]:
-                    patch.apply(module)
-
-            vars(spec.loader)["exec_module"] = run  # of this one loader: each module has its own
-        return spec
-
-
-_finder = _WhenImported()
-
-
 def install() -> None:
     """Apply what can be applied, let the rest wait. Twice is as good as once."""
     on_cpu = os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu"
     for patch in PATCHES:
-        if patch.cpu_only and not on_cpu:
-            continue
-        if patch.module in sys.modules and not _executing(patch.module):
-            patch.apply(sys.modules[patch.module])
-        elif patch not in _finder.waiting.setdefault(patch.module, []):
-            _finder.waiting[patch.module].append(patch)
-    if _finder not in sys.meta_path:
-        sys.meta_path.insert(0, _finder)
+        if on_cpu or not patch.cpu_only:
+            when_imported(patch.module, patch.apply)
 
 
-def _executing(name: str) -> bool:
-    """Whether a module is half imported: what a patch replaces may not be there yet."""
-    return bool(getattr(sys.modules[name].__spec__, "_initializing", False))
+def _register_attention(module: ModuleType) -> None:
+    """For attn_implementation: torch_flash_varlen."""
+    from vilasr.training import varlen_attention
+
+    varlen_attention.register()
 
 
 install()
+when_imported("transformers.modeling_utils", _register_attention)

@@ -29,10 +29,11 @@ RUN_FILE = "vilasr_run.json"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 # They may differ between the parts of a run: none changes what is learned.
 _FREE = {
-    "cache_dir", "dataloader_num_workers", "dataset_dir", "ddp_backend", "ddp_timeout", "gradient_accumulation_steps",
-    "logging_steps", "media_dir", "output_dir", "overwrite_cache", "overwrite_output_dir",
-    "per_device_train_batch_size", "plot_loss", "preprocessing_num_workers", "report_to", "resume_from_checkpoint",
-    "run_name", "save_steps", "save_strategy", "save_total_limit", "tokenized_path", "trust_remote_code", "use_cpu",
+    "cache_dir", "dataloader_num_workers", "dataset_dir", "ddp_backend", "ddp_timeout", "flash_attn",
+    "gradient_accumulation_steps", "logging_steps", "media_dir", "output_dir", "overwrite_cache",
+    "overwrite_output_dir", "per_device_train_batch_size", "plot_loss", "preprocessing_num_workers", "report_to",
+    "resume_from_checkpoint", "run_name", "save_steps", "save_strategy", "save_total_limit", "tokenized_path",
+    "trust_remote_code", "use_cpu",
 }  # fmt: skip
 
 

@@ -43,6 +43,7 @@ from vilasr.training.resume import (
 log = logging.getLogger(__name__)
 
 PREFLIGHTS = ("on", "only", "full", "off")
+VARLEN = "torch_flash_varlen"  # vilasr.training.varlen_attention.NAME, whose module needs torch
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,8 @@ def command(plan: Plan, config_file: Path) -> list[str]:
         start += ["torch.distributed.run", "--nnodes", str(cluster.nodes), "--node-rank", str(cluster.rank)]
         start += ["--nproc-per-node", str(cluster.processes)]
         start += ["--master-addr", cluster.address, "--master-port", str(cluster.port), "-m"]
-    return [*start, "llamafactory.launcher", str(config_file)]
+    module = "vilasr.training.llamafactory" if plan.config.get("flash_attn") == VARLEN else "llamafactory.launcher"
+    return [*start, module, str(config_file)]
 
 
 def process_environment(plan: Plan, environment: Mapping[str, str]) -> dict[str, str]:
@@ -196,6 +198,8 @@ def trainer_config(plan: Plan) -> dict[str, Any]:
     from, with no more than a warning. DeepSpeed restores its own copy, in full precision.
     """
     config = dict(plan.config)
+    if config.get("flash_attn") == VARLEN:
+        config["flash_attn"] = "auto"  # LLaMA-Factory refuses names it does not know
     if plan.resume is not None and not config.get("deepspeed") and (plan.resume / "config.json").is_file():
         config["model_name_or_path"] = str(plan.resume)
     return config

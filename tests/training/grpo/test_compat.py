@@ -22,7 +22,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.golden import golden_traces
 from vilasr.messages import Picture
-from vilasr.training import compat
+from vilasr.training import compat, when_imported
 
 GOLDEN = {golden.name: golden for golden in golden_traces()}
 SPELLED = "<|image_pad|>"
@@ -260,7 +260,7 @@ ON_CPU = """
     import verl  # loads the patches
     early = [name for name in ("verl.utils.fsdp_utils", "verl.utils.distributed", "verl.experimental.agent_loop")
              if name in sys.modules]
-    from vilasr.training import compat
+    from vilasr.training import compat, when_imported
     import verl.workers.engine_workers as workers
     from verl.workers.engine.fsdp import transformer_impl
 
@@ -346,7 +346,7 @@ def made_up(tmp_path: Path, monkeypatch) -> Any:
     (package / "user.py").write_text("from vilasr_made_up.library import one\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(compat, "PATCHES", [compat.Patch("vilasr_made_up.library", "one", ("value",), doubled)])
-    monkeypatch.setattr(compat, "_finder", finder := compat._WhenImported())
+    monkeypatch.setattr(when_imported, "_finder", finder := when_imported._Finder())
     monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
     monkeypatch.setattr("importlib.metadata.version", lambda name: compat.VERIFIED)
     yield SimpleNamespace(folder=package, finder=finder)

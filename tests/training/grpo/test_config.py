@@ -239,6 +239,7 @@ def test_every_recipe_composes():
     found = sorted(path for path in RECIPES.rglob("config_grpo*.yaml"))
     assert [str(path.relative_to(RECIPES)) for path in found] == [
         "config_grpo.yaml", "config_grpo_3b.yaml", "config_grpo_lora.yaml", "nano/config_grpo.yaml",
+        "nano/config_grpo_gpu.yaml",
     ]  # fmt: skip
     for path in found:
         config = composed(str(path.relative_to(RECIPES).with_suffix("")))

@@ -73,7 +73,8 @@ def _keys(plan: Plan) -> Iterator[Finding]:
             yield Finding("keys", f"trainer.logger: {name} is not installed; pip install {package}", bad=True)
     attention = value_of(plan.config, "actor_rollout_ref.model.override_config.attn_implementation")
     if attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
-        yield Finding("keys", "attn_implementation: flash-attn is not installed; sdpa needs nothing", bad=True)
+        text = "attn_implementation: flash-attn is not installed; torch_flash_varlen and sdpa need nothing"
+        yield Finding("keys", text, bad=True)
 
 
 def _model(plan: Plan) -> Iterator[Finding]:
