@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
+from pkgutil import resolve_name
 from types import SimpleNamespace
 
 import pytest
@@ -141,3 +143,33 @@ def test_a_repeated_mark_ends_training_episodes_and_not_validation(loop, item):
     validated = run(loop(DRAW, NEXT, answer("B")), item(held_out=True))
     assert json.loads(validated.extra_fields["row"])["stop_reason"] == StopReason.ANSWERED
     assert validated.reward_score == 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "owner", "attribute", "calls"),
+    [
+        ("generating", "tests.training.grpo.scripted.Server", "generate", 2),
+        ("building", "vilasr.training.grpo.rollout.VerlEngine", "_add", 2),
+        ("drawing", "vilasr.drawing.scene.Scene", "draw", 1),
+        ("drawing", "vilasr.episode.Episode", "advance", 2),
+        ("reward", "vilasr.training.grpo.record", "reward", 1),
+    ],
+)
+def test_seconds_are_counted_where_they_are_spent(loop, item, monkeypatch, name, owner, attribute, calls):
+    original = getattr(resolve_name(owner), attribute)
+
+    def slow(*args, **kwargs):
+        time.sleep(0.3)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(f"{owner}.{attribute}", slow)
+    seconds = run(loop(DRAW, answer("B")), item()).extra_fields["seconds"]
+    assert 0.3 * calls <= seconds.pop(name) < 0.3 * calls + 0.3
+    assert len(seconds) == 3
+    assert all(0 < others < 0.3 for others in seconds.values())
+
+
+def test_what_never_began_took_no_time(loop, item):
+    seconds = run(loop(), item(image="gone.png")).extra_fields["seconds"]
+    assert seconds.pop("reward") < 0.1
+    assert seconds == {"generating": 0, "building": 0, "drawing": 0}

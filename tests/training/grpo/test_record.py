@@ -63,6 +63,26 @@ def test_metrics_by_data_type(records):
         assert metrics[f"rollout/{kind}/format"] == pytest.approx(sum(r.reward.format for r in members) / len(members))
 
 
+def test_seconds_are_added_up(records):
+    rows, scores = [record.row() for record in records[:2]], [record.scores() for record in records[:2]]
+    spent = [{"drawing": 1.5, "reward": 0.25}, {"drawing": 2.0, "reward": 0.5}]
+    metrics = rollout_metrics(rows, scores, spent)
+    found = {name: value for name, value in metrics.items() if name.startswith("rollout/seconds/")}
+    assert found == {"rollout/seconds/drawing": 3.5, "rollout/seconds/reward": 0.75}
+    assert rollout_metrics(rows, scores) == {name: metrics[name] for name in metrics if name not in found}
+
+
+def test_a_reward_is_found_once(records, monkeypatch):
+    record = replace(records[0], sample=99)
+    wanted = records[0].reward
+    calls = []
+    monkeypatch.setattr("vilasr.training.grpo.record.reward", lambda *given: calls.append(given) or wanted)
+    assert record.seconds > 0
+    assert record.reward == wanted
+    assert (record.row()["reward"]["total"], record.scores()["acc"]) == (wanted.total, wanted.accuracy)
+    assert len(calls) == 1
+
+
 def test_a_question_that_could_not_be_read(records):
     record = Record(records[0].example, None, "rl.jsonl: item 3: no image")
     assert record.reward.total == 0

@@ -192,6 +192,9 @@ def test_the_logs_tell_what_the_episodes_were(run):
         for reason in StopReason:
             share = sum(row["stop_reason"] == reason for row in found) / len(found)
             assert data[f"rollout/stop/{reason}"] == pytest.approx(share)
+        spent = {name: data[f"rollout/seconds/{name}"] for name in ("generating", "building", "drawing", "reward")}
+        assert all(seconds > 0 for seconds in spent.values()), spent
+        assert spent["drawing"] + spent["reward"] < data["timing_s/step"], "one thread has done both"
         assert data["critic/rewards/mean"] == pytest.approx(data["rollout/all/reward"])
     assert set(logged(run)) >= {1, 3}  # killed at once after the second checkpoint, its numbers may not be written
 

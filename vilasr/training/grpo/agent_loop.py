@@ -10,6 +10,7 @@ import asyncio
 import functools
 import json
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,8 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetr
 
 from vilasr.engines.base import Session
 from vilasr.engines.chat import ChatTokens
-from vilasr.episode import Episode, Limits
+from vilasr.episode import Continue, Done, Episode, Limits
+from vilasr.messages import Reply
 from vilasr.prompts import Profile
 from vilasr.runner import run_episode
 from vilasr.tasks import DataError, find_image, load_frames
@@ -101,7 +103,8 @@ class DrawingAgentLoop(AgentLoopBase):
                 "min_global_steps": min(versions),
                 "max_global_steps": max(versions),
                 "reward_extra_info": record.scores(),
-                "row": json.dumps(record.row()),  # for vilasr.training.grpo.sampler
+                "row": json.dumps(record.row()),  # this and the next for vilasr.training.grpo.sampler
+                "seconds": {**rollout.seconds(), "reward": record.seconds},
             },
         )
 
@@ -110,6 +113,20 @@ class DrawingAgentLoop(AgentLoopBase):
         content = [{"type": "image", "image": _BLANK}, {"type": "text", "text": "(not shown)"}]
         turns = [{"role": "user", "content": content}]
         return list(self.continuous_token_builder.build_initial_tokens(turns, images=[_BLANK]))
+
+
+class TimedEpisode(Episode):
+    """Adds up, in `seconds`, how long replies took to be read and drawn. All episodes of a worker share a thread, so
+    the others wait meanwhile."""
+
+    seconds = 0.0
+
+    def advance(self, reply: Reply) -> Continue | Done:
+        started = time.perf_counter()
+        try:
+            return super().advance(reply)
+        finally:
+            self.seconds += time.perf_counter() - started
 
 
 async def play(item: Item, engine: VerlEngine, session: Session, settings: Settings) -> Record:
@@ -129,18 +146,19 @@ async def play(item: Item, engine: VerlEngine, session: Session, settings: Setti
         episode.close(StopReason.ENGINE_ERROR, f"{type(exc).__name__}: {exc}")
         trace = episode.trace()
     rollout: Rollout = session.state
+    rollout.drawing = episode.seconds
     usage = {"prompt": rollout.prompt, "response": len(rollout.mask), "sampled": sum(rollout.mask)}
     return Record(episode.example, trace, trace.detail, files, sample, beta, usage)
 
 
-def prepare(item: Item, settings: Settings) -> tuple[Episode, tuple[str, ...]]:
+def prepare(item: Item, settings: Settings) -> tuple[TimedEpisode, tuple[str, ...]]:
     """The episode of an item and the files of its images. Raises DataError."""
     file, data_root = Path(item.file), Path(item.data_root) if item.data_root else None
     example = load_frames(item.example, settings.profile.image, file, data_root)
     files = tuple(str(find_image(name, file, data_root).resolve()) for name in example.image_paths)
     # a held-out question is asked as in evaluation: there a repeated mark leads to the final answer
     limits = Limits.of(settings.profile, example, stop_on_repeat=not item.held_out)
-    return Episode(example, settings.profile, limits), files
+    return TimedEpisode(example, settings.profile, limits), files
 
 
 @functools.cache

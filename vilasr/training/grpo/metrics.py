@@ -9,10 +9,19 @@ from typing import Any
 _STOP = "stop_"
 
 
-def rollout_metrics(rows: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def rollout_metrics(
+    rows: Sequence[Mapping[str, Any]],
+    scores: Sequence[Mapping[str, float]],
+    seconds: Sequence[Mapping[str, float]] = (),
+) -> dict[str, float]:
     """Means over episodes: `rollout/<data type>/<name>` and `rollout/all/<name>` of accuracy, reward, format,
     reflection, steps, boxes, lines, tool_errors (counts an episode), and `rollout/stop/<reason>`, the share of episodes
-    that ended so. `rows` and `scores` are those of `vilasr.training.grpo.record.Record`, in the same order."""
+    that ended so. `rows` and `scores` are those of `vilasr.training.grpo.record.Record`, in the same order.
+
+    `seconds` of each episode are added up to `rollout/seconds/<name>`: generating (waiting for the server included),
+    building (the tokens of messages), drawing (from a reply to the next message) and reward. Episodes run side by side,
+    so these are no shares of a step. But drawing and reward have a worker's one thread to themselves: with one worker
+    they are what the step takes longer for them at most."""
     groups: dict[str, list[int]] = defaultdict(list)
     for number, row in enumerate(rows):
         groups["all"].append(number)
@@ -28,4 +37,5 @@ def rollout_metrics(rows: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[
                 metrics[f"rollout/{group}/{name}"] = mean
             elif group == "all":
                 metrics[f"rollout/stop/{name.removeprefix(_STOP)}"] = mean
-    return metrics
+    totals = {name: sum(episode[name] for episode in seconds) for name in (seconds[0] if seconds else ())}
+    return {**metrics, **{f"rollout/seconds/{name}": total for name, total in totals.items()}}

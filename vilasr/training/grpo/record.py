@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -33,9 +34,23 @@ class Record:
     beta: float = 0.0
     usage: Mapping[str, int] | None = None
 
-    @functools.cached_property
+    @property
     def reward(self) -> Reward:
         """By the same functions as the evaluation; 0 without a trace."""
+        return self._rewarded[0]
+
+    @property
+    def seconds(self) -> float:
+        """That it took to find the reward."""
+        return self._rewarded[1]
+
+    @functools.cached_property
+    def _rewarded(self) -> tuple[Reward, float]:
+        started = time.perf_counter()
+        found = self._find_reward()
+        return found, time.perf_counter() - started
+
+    def _find_reward(self) -> Reward:
         if self.trace is None:
             return Reward(0.0, 0.0, 0.0)
         try:

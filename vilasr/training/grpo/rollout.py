@@ -36,7 +36,8 @@ class TokenLimits:
 class Rollout:
     """The tokens of one episode so far. `ids` is the question's `prompt` tokens and all that followed; `mask` and
     `logprobs` (of the sampling policy, 0 where nothing was sampled; None where verl does not ask for them) belong to
-    what followed. `images` are those whose tokens are in `ids`, in order."""
+    what followed. `images` are those whose tokens are in `ids`, in order. The last three are seconds, waiting for
+    a server or a thread included."""
 
     request: str = field(default_factory=lambda: uuid4().hex)  # verl keeps an episode on one server by it
     prompt: int = 0
@@ -46,8 +47,9 @@ class Rollout:
     images: list[Image.Image] = field(default_factory=list)
     versions: list[int] = field(default_factory=list)  # of the weights that sampled each reply
     preempted: int = 0
-    generating: float = 0.0  # seconds
-    building: float = 0.0
+    generating: float = 0.0  # replies
+    building: float = 0.0  # tokens
+    drawing: float = 0.0  # from a reply to the message that follows it: read, drawn
 
     def append(self, ids: Sequence[int], sampled: bool, logprobs: Sequence[float] | None = None) -> None:
         """Tokens after the question; those not sampled have neither mask nor log-probability."""
@@ -55,6 +57,10 @@ class Rollout:
         self.mask += [int(sampled)] * len(ids)
         if self.logprobs is not None:
             self.logprobs += logprobs if logprobs is not None else [0.0] * len(ids)
+
+    def seconds(self) -> dict[str, float]:
+        """By the names of `vilasr.training.grpo.metrics`."""
+        return {"generating": self.generating, "building": self.building, "drawing": self.drawing}
 
 
 class VerlEngine:

@@ -49,7 +49,8 @@ class RecordingReplayBuffer(ReplayBuffer):
         found = transfer_queue.kv_batch_get(keys=batch.keys, partition_id=partition_id, select_fields=["extra_fields"])
         fields: list[Any] = [getattr(field, "data", field) for field in found["extra_fields"]]
         rows = [json.loads(field["row"]) for field in fields]
-        metrics = {**metrics, **rollout_metrics(rows, [field["reward_extra_info"] for field in fields])}
+        scores, seconds = [field["reward_extra_info"] for field in fields], [field["seconds"] for field in fields]
+        metrics = {**metrics, **rollout_metrics(rows, scores, seconds)}
         if self._folder is not None:
             path = self._folder / partition_id / f"step_{global_steps:06d}" / "results.jsonl"
             earlier = self._kept.get(path, [])  # a validation set may come in several batches
