@@ -104,8 +104,7 @@ def memory(out: Path) -> None:
     make = ("--out", mazes, "--split", "train", "--count", 8, "--formats", "cold_start", "--overwrite")
     tool("tools/make_mazes.py", *make)
     tool("tools/make_nano.py", "--out", tiny, "--corpus", mazes / "cold_start/maze.json")
-    if not (model / "config.json").is_file():
-        full_shape(tiny, model)
+    tool("-m", "tests.full_shape", tiny, model)
     gpus = len(GPUS)
     for length in LENGTHS:
         data, folder = out / f"data-{length}", out / f"out-{length}"
@@ -125,29 +124,6 @@ def memory(out: Path) -> None:
         report |= {"estimate": estimated, "results": results, "losses": losses(folder)}
         print(json.dumps(report), flush=True)
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def full_shape(tiny: Path, model: Path) -> None:
-    """The shape of Qwen2.5-VL-7B with random weights and the tiny model's tokenizer and processor."""
-    import torch
-    from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
-
-    config = AutoConfig.from_pretrained(tiny)
-    text, vision = config.text_config, config.vision_config
-    text.hidden_size, text.intermediate_size, text.num_hidden_layers = 3584, 18944, 28
-    text.num_attention_heads, text.num_key_value_heads, text.vocab_size = 28, 4, 152064
-    text.layer_types, text.max_window_layers = ["full_attention"] * 28, 28
-    text.max_position_embeddings = 128000
-    text.rope_parameters = {**text.rope_parameters, "mrope_section": [16, 24, 24]}
-    vision.depth, vision.hidden_size, vision.intermediate_size, vision.num_heads = 32, 1280, 3420, 16
-    vision.out_hidden_size, vision.fullatt_block_indexes = 3584, [7, 15, 23, 31]
-    config.tie_word_embeddings = text.tie_word_embeddings = False
-    torch.set_default_dtype(torch.bfloat16)
-    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        whole = Qwen2_5_VLForConditionalGeneration(config)
-    shutil.copytree(tiny, model, ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
-    whole.save_pretrained(model)
-    print(json.dumps({"parameters": sum(p.numel() for p in whole.parameters())}), flush=True)
 
 
 def conversations(out: Path, length: int, counter: TokenCounter) -> int:

@@ -203,6 +203,25 @@ def batch_without_image(original: Any) -> Any:
 
 
 @_patch(
+    "verl.utils.fsdp_utils", "_select_fsdp2_wrap_targets", ("model", "fsdp_transformer_layer_cls_to_wrap")
+)  # fmt: skip
+def output_layer_in_the_root(original: Any) -> Any:
+    """The 7B model fails with fused kernels under FSDP2: `aten.mm.default got mixed torch.Tensor and DTensor`.
+
+    Its output layer is not its embedding, as it is in the 3B model. verl makes such a layer a group of its own, which
+    is gathered when it is called, and the fused kernel of Qwen2.5-VL takes its weight without calling it. Here it stays
+    in the root, which is gathered for the whole pass.
+    """
+
+    @functools.wraps(original)
+    def fixed(model: Any, fsdp_transformer_layer_cls_to_wrap: Any) -> list[Any]:
+        output = model.get_output_embeddings()
+        return [module for module in original(model, fsdp_transformer_layer_cls_to_wrap) if module is not output]
+
+    return fixed
+
+
+@_patch(
     "verl.utils.distributed", "initialize_global_process_group_ray", ("timeout_second", "backend"), cpu_only=True
 )  # fmt: skip
 def gloo_alone(original: Any) -> Any:

@@ -279,6 +279,35 @@ ON_CPU = """
                     mesh=torch.distributed.device_mesh.init_device_mesh("cpu", (1,)))
         return tuple(layer(torch.ones(2, 4)).shape)
 
+    def untied(select):
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import MixedPrecisionPolicy
+        from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
+        from verl.models.transformers.monkey_patch import apply_monkey_patch
+        from verl.utils import fsdp_utils
+
+        config = AutoConfig.from_pretrained(os.environ["NANO"])
+        config.tie_word_embeddings = config.text_config.tie_word_embeddings = False
+        model = Qwen2_5_VLForConditionalGeneration(config).float()
+        apply_monkey_patch(model=model, use_remove_padding=False, ulysses_sp_size=1, use_fused_kernels=True,
+                           fused_kernels_backend="torch")
+        patched, fsdp_utils._select_fsdp2_wrap_targets = fsdp_utils._select_fsdp2_wrap_targets, select
+        try:
+            fsdp_utils.apply_fsdp2(model, {
+                "mesh": init_device_mesh("cpu", (1,)), "offload_policy": None, "reshard_after_forward": True,
+                "mp_policy": MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=True),
+            }, {})
+        finally:
+            fsdp_utils._select_fsdp2_wrap_targets = patched
+        ids = torch.arange(20)[None]
+        positions = torch.arange(20).expand(4, 1, 20).clone()
+        made = model(input_ids=ids, attention_mask=torch.ones_like(ids), position_ids=positions, use_cache=False)
+        made.log_probs.mean().backward()
+        return bool(model.lm_head.weight.grad.full_tensor().norm() > 0)
+
+    from verl.utils import fsdp_utils
+    select = fsdp_utils._select_fsdp2_wrap_targets
+
     print(json.dumps({
         "early": early,
         "taken": [compat.original_of(thing) is not None
@@ -287,17 +316,20 @@ ON_CPU = """
         "gloo": outcome(lambda: start(60) or torch.distributed.get_backend()),
         "pinned": outcome(lambda: offloaded(compat.original_of(policy))),
         "unpinned": outcome(lambda: offloaded(policy)),
+        "own group": outcome(lambda: untied(compat.original_of(select))),
+        "root": outcome(lambda: untied(select)),
     }))
 """
 
 
 @pytest.fixture(scope="module")
-def on_cpu(tmp_path_factory) -> dict[str, Any]:
+def on_cpu(nano, tmp_path_factory) -> dict[str, Any]:
     store = tmp_path_factory.mktemp("store") / "ranks"
     environment = os.environ | {
         "VERL_PLATFORM": "cpu",
         "VERL_USE_EXTERNAL_MODULES": "vilasr.training.compat,vilasr.training.cpu_platform",
         "PYTHONPATH": str(ROOT),
+        "NANO": str(nano),
         "DIST_INIT_METHOD": store.as_uri(),
         "RANK": "0",
         "WORLD_SIZE": "1",
@@ -320,10 +352,11 @@ def test_workers_take_the_patched_names(on_cpu):
     [
         ("gloo_alone", "without gloo", "Duplicate device type cpu", "gloo", "gloo"),
         ("offload_without_pinning", "pinned", "RuntimeError", "unpinned", "(2, 4)"),
+        ("output_layer_in_the_root", "own group", "mixed torch.Tensor and DTensor", "root", "True"),
     ],
-    ids=["gloo", "offload"],
+    ids=["gloo", "offload", "untied"],
 )
-def test_cpu_patches(on_cpu, patch, without, message, within, works):
+def test_patches_within_a_worker(on_cpu, patch, without, message, within, works):
     assert message in on_cpu[without], f"the library works without it: remove the patch {patch}"
     assert on_cpu[within] == works
 

@@ -140,7 +140,8 @@ def _sizes(plan: Plan) -> Iterator[Finding]:
     else:
         yield _on_gpu(plan, shape)
         yield _on_host(plan, shape)
-    yield disk_finding(plan.output, "global_step_*", disk_needed(shape, plan.config), OUTPUT)
+    if value_of(plan.config, "trainer.save_freq") > 0:
+        yield disk_finding(plan.output, "global_step_*", disk_needed(shape, plan.config), OUTPUT)
 
 
 def _on_cpu(plan: Plan, shape: Shape) -> Finding:
