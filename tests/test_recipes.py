@@ -9,6 +9,7 @@ import pytest
 
 from vilasr.maze_files import DATASET_ENTRY, Format
 from vilasr.training.recipe import read_config
+from vilasr.training.sft import VARLEN
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = {"cold_start": "cold_start", "reflective_rejection_sampling": "reflective"}
@@ -55,6 +56,8 @@ def test_llamafactory_reads_it(path, nano, tmp_path):
     config = read_config(path) | {"model_name_or_path": str(nano), "output_dir": str(tmp_path)}
     # DeepSpeed and bfloat16 want a GPU: their keys are checked by themselves
     config |= {"deepspeed": None, "bf16": False, "use_cpu": True}
+    if config.get("flash_attn") == VARLEN:  # the launcher's own; LLaMA-Factory gets `auto`
+        config["flash_attn"] = "auto"
     model_args, data_args, training_args, finetuning_args, _ = get_train_args(config)
     assert data_args.template == "qwen2_vl"
     assert finetuning_args.stage == "sft"

@@ -16,7 +16,7 @@ from vilasr.prompts import PROFILE_NAME
 from vilasr.tasks import DataError
 from vilasr.training.recipe import ROOT
 from vilasr.training.resume import RUN_FILE, prepare_output
-from vilasr.training.sft import command, main, make_plan, process_environment, trainer_config
+from vilasr.training.sft import VARLEN, command, main, make_plan, process_environment, trainer_config
 
 
 @pytest.fixture
@@ -94,6 +94,9 @@ def test_one_process_runs_without_torchrun_and_several_with_it(config):
 
 
 def test_our_attention_has_an_entry_of_its_own_and_a_name_llamafactory_takes(config):
+    from vilasr.training.varlen_attention import NAME
+
+    assert NAME == VARLEN
     plan = make_plan(config, ["use_cpu=true", "flash_attn=torch_flash_varlen"], {}, 0)
     assert command(plan, config) == [sys.executable, "-m", "vilasr.training.llamafactory", str(config)]
     assert trainer_config(plan)["flash_attn"] == "auto"
