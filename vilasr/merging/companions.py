@@ -6,13 +6,14 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from vilasr.profile_checks import ProfileError
 from vilasr.prompts import PROFILE_NAME, load_profile
 from vilasr.tasks import DataError
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +21,7 @@ _LARGEST = 256 << 20  # bytes; vocabularies take tens of MB
 _KINDS = (".json", ".jinja", ".txt", ".model", ".yaml")
 _NOT_COMPANIONS = ("model.safetensors.index.json", "pytorch_model.bin.index.json", "merge_manifest.json")
 _DTYPE_KEYS = ("dtype", "torch_dtype")  # transformers 5 and 4
+_ATTENTION = "attn_implementation"
 
 
 def collect(folder: Path, profile: Path | None, dtype: torch.dtype | None) -> dict[str, bytes]:
@@ -33,8 +35,7 @@ def collect(folder: Path, profile: Path | None, dtype: torch.dtype | None) -> di
             raise DataError(f"{path}: cannot be read ({exc})") from exc
     if not found.keys() & {"tokenizer.json", "vocab.json", "tokenizer.model"}:
         raise DataError(f"{folder}: holds no tokenizer; copy the tokenizer and processor files of the base model there")
-    if dtype is not None:
-        found["config.json"] = with_dtype(folder / "config.json", dtype).encode()
+    found["config.json"] = configuration(folder / "config.json", dtype).encode()
     source = profile or folder / PROFILE_NAME
     if profile is not None or PROFILE_NAME in found:
         try:
@@ -55,18 +56,24 @@ def _files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def with_dtype(path: Path, dtype: torch.dtype) -> str:
-    """The text of a configuration that names another dtype, in all its parts. Raises DataError."""
+def configuration(path: Path, dtype: torch.dtype | None = None) -> str:
+    """The text of a configuration without the attention it was trained with, which verl leaves there and others may not
+    have; with another dtype, in all its parts, where one is given. Raises DataError."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        config = json.loads(text)
     except (OSError, ValueError, RecursionError) as exc:
         raise DataError(f"{path}: cannot be read ({exc}); copy it again") from exc
     if not isinstance(config, dict):
         raise DataError(f"{path}: must hold a JSON object; copy it again")
-    name = str(dtype).removeprefix("torch.")
-    if not any(key in config for key in _DTYPE_KEYS):
-        config["dtype"] = name
-    _set_dtype(config, name)
+    attention = config.pop(_ATTENTION, None)
+    if dtype is not None:
+        name = str(dtype).removeprefix("torch.")
+        if not any(key in config for key in _DTYPE_KEYS):
+            config["dtype"] = name
+        _set_dtype(config, name)
+    elif attention is None:
+        return text
     return json.dumps(config, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -229,6 +229,7 @@ def test_checkpoints_are_whole_kept_by_number_and_carry_the_profile(run):
     assert (output / "latest_checkpointed_iteration.txt").read_text() == "3"
     for path in output.glob("global_step_*"):
         assert (path / "actor/huggingface/vilasr_profile.yaml").is_file()
+        assert "attn_implementation" not in json.loads((path / "actor/huggingface/config.json").read_text())
 
 
 def local(tensor):

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vilasr.data_check.writing import write
+from vilasr.merging.companions import configuration
 from vilasr.prompts import PROFILE_NAME
 from vilasr.tasks import DataError
 from vilasr.training.resume import set_aside
@@ -172,6 +173,12 @@ def put_profile(checkpoint: Path, profile: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / PROFILE_NAME, profile)
     return folder / PROFILE_NAME
+
+
+def clean_configuration(checkpoint: Path) -> None:
+    """verl writes the actor's attention into the model's configuration, where whatever loads it next would want it."""
+    path = checkpoint / "actor" / "huggingface" / "config.json"
+    write(path, configuration(path))
 
 
 def keep_newest(output: Path, newest: Path, keep: int) -> list[Path]:

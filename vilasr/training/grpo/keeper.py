@@ -10,7 +10,7 @@ from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 
 from vilasr.prompts import ProfileError
 from vilasr.tasks import DataError
-from vilasr.training.grpo.checkpoints import CONTENTS, keep_newest, put_profile, read_checkpoint
+from vilasr.training.grpo.checkpoints import CONTENTS, clean_configuration, keep_newest, put_profile, read_checkpoint
 from vilasr.training.grpo.config import value_of
 from vilasr.training.grpo.settings import profile_of
 
@@ -28,6 +28,7 @@ class Keeper(CheckpointCallback):
         contents = value_of(config, "actor_rollout_ref.actor.checkpoint.save_contents", CONTENTS)
         try:
             put_profile(folder, profile_of(config).source)
+            clean_configuration(folder)
             read_checkpoint(folder, contents)
             removed = keep_newest(folder.parent, folder, value_of(config, "vilasr.keep_checkpoints", 0))
         except (DataError, ProfileError, OSError) as exc:
