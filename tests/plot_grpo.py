@@ -164,7 +164,7 @@ def draw_seconds(axes: Axes, runs: Sequence[Run]) -> None:
     axes.margins(x=0.12)
     axes.set_title("seconds of a step", fontsize=10)
     axes.tick_params(labelsize=8)
-    axes.legend(fontsize=8, ncols=9, loc="upper center", bbox_to_anchor=(0.5, -0.1 - 0.12 / len(runs)), frameon=False)
+    axes.legend(fontsize=8, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.1 - 0.12 / len(runs)), frameon=False)
 
 
 def draw(runs: Sequence[Run], window: int, title: str) -> Figure:
