@@ -56,7 +56,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--reply", default="150,250", help="least and most tokens of a typical reply")
     parser.add_argument("--image", type=int, default=588, help="pixels of a side of a maze's image")
     parser.add_argument(
-        "--preflight", choices=("on", "off"), default="on", help="on: its estimate is reported, and it may refuse"
+        "--preflight",
+        choices=("on", "only", "off"),
+        default="on",
+        help="on: its estimate is reported, and it may refuse",
     )
     parser.add_argument("--limit", type=float, help="seconds after which the run is ended; steps before are reported")
     parser.add_argument("overrides", nargs="*", help="of the recipe, as key=value")
@@ -120,7 +123,6 @@ def settings(args: argparse.Namespace, model: Path, work: Path) -> list[str]:
         "trainer.total_epochs": 1,
         "trainer.total_training_steps": len(args.steps.split(",")),
         "trainer.save_freq": -1,
-        f"{_ACTOR}.checkpoint.save_contents": "[]",  # else the preflight wants room for them
         "trainer.test_freq": -1,
         "trainer.val_before_train": "false",
         "trainer.logger": "[console,file]",

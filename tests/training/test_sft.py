@@ -15,7 +15,7 @@ from vilasr.maze_files import DATASET_ENTRY
 from vilasr.prompts import PROFILE_NAME
 from vilasr.tasks import DataError
 from vilasr.training.recipe import ROOT
-from vilasr.training.resume import RUN_FILE, prepare_output
+from vilasr.training.resume import RUN_FILE, compare_settings, prepare_output
 from vilasr.training.sft import VARLEN, command, main, make_plan, process_environment, trainer_config
 
 
@@ -68,6 +68,8 @@ def test_accumulation_given_by_hand_is_kept(config):
         ([], {}, 7, "a batch of 32 cannot be shared by 7 processes"),
         (["per_device_train_batch_size=two"], {}, 8, "per_device_train_batch_size: must be a whole number"),
         (["learning_rate"], {}, 8, "overrides are written key=value"),
+        (["flash_attn=torch_flash_varlan"], {}, 8, "flash_attn: 'torch_flash_varlan' is not known; it may be auto"),
+        (["flash_attn=torch_flash_varlen", "neat_packing=true"], {}, 8, "neat_packing: .* give flash_attn=auto"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_starts(config, overrides, environment, gpus, message):
@@ -101,6 +103,15 @@ def test_our_attention_has_an_entry_of_its_own_and_a_name_llamafactory_takes(con
     assert command(plan, config) == [sys.executable, "-m", "vilasr.training.llamafactory", str(config)]
     assert trainer_config(plan)["flash_attn"] == "auto"
     assert "flash_attn" not in plan.settings, "a run may go on with another implementation of the same attention"
+
+
+def test_a_run_of_an_older_version_goes_on(config):
+    """Which wrote the attention down as a setting."""
+    plan = make_plan(config, [], {}, 8)
+    prepare_output(plan.output, {**plan.settings, "flash_attn": "auto"}, fresh=False)
+    compare_settings(plan.output, plan.settings, "")
+    with pytest.raises(DataError, match="learning_rate"):
+        compare_settings(plan.output, {**plan.settings, "learning_rate": 7.0}, "")
 
 
 def test_several_processes_on_a_cpu_talk_by_gloo(config):

@@ -118,6 +118,14 @@ def test_queries_and_keys_have_the_same_boundaries():
         varlen.varlen_attention(q, k, v, ends, boundaries([3, 5]))
 
 
+@pytest.mark.parametrize("asked", [1, 3])
+def test_fewer_queries_than_keys_are_the_last_tokens(asked):
+    q, k, v = (x[None] for x in made([7]))
+    whole = varlen.attention(q, k, v, causal=True)
+    found = varlen.attention(q[:, -asked:], k, v, causal=True)
+    assert error(found, whole[:, -asked:]) < 1e-9
+
+
 @pytest.fixture(scope="module")
 def batch(nano: Path) -> dict:
     """Two conversations with images of four sizes, one padded."""
@@ -161,6 +169,27 @@ def test_a_whole_model_computes_the_same_with_fewer_calls(nano, batch):
 
 
 @pytest.mark.engine
+def test_one_by_one_from_a_cache_it_generates_the_same(nano, batch):
+    from transformers import AutoModelForImageTextToText
+
+    varlen.register()
+    one = {name: value[1:] if name in ("input_ids", "attention_mask", "mm_token_type_ids") else value
+           for name, value in batch.items()}  # fmt: skip
+    patches = [int(grid.prod()) for grid in batch["image_grid_thw"]]
+    one["pixel_values"], one["image_grid_thw"] = batch["pixel_values"][sum(patches[:2]) :], batch["image_grid_thw"][2:]
+    assert one["attention_mask"].all(), "the padded one is in the way"
+    found = []
+    for name in ("sdpa", varlen.NAME):
+        model: Any = AutoModelForImageTextToText.from_pretrained(nano, attn_implementation=name, dtype=torch.float32)
+        found.append(
+            model.generate(**one, max_new_tokens=12, do_sample=False, return_dict_in_generate=True, output_logits=True)
+        )
+    assert torch.equal(found[0].sequences, found[1].sequences)
+    pairs = zip(found[0].logits, found[1].logits, strict=True)
+    assert max(float((a - b).abs().max()) for a, b in pairs) < 1e-4
+
+
+@pytest.mark.engine
 def test_transformers_still_finds_other_implementations():
     """Ours hooks into the look-up of flash-attn."""
     from transformers import modeling_flash_attention_utils as flash
@@ -187,6 +216,9 @@ def test_llamafactory_trains_the_same_with_it(nano, mazes, tmp_path):
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-2000:]
         assert ("attention: torch_flash_varlen" in done.stdout) == (name == varlen.NAME)
+        # LLaMA-Factory's own words on the model it has made, for what it knows and what not
+        words = "Using vanilla attention" if name == varlen.NAME else "Using torch SDPA"
+        assert words in done.stdout
         records = map(json.loads, (output / "trainer_log.jsonl").read_text().splitlines())
         losses[name] = [record["loss"] for record in records if "loss" in record]
     assert len(losses["auto"]) == 3

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 from typing import Any
 
 from vilasr.training import varlen_attention
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("vilasr.training.llamafactory")  # also where this is the program
 
 
 def use_varlen_attention() -> None:
@@ -34,7 +35,9 @@ def use_varlen_attention() -> None:
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # other libraries' logs stay as they are
+        log.addHandler(logging.StreamHandler())
+        log.setLevel(logging.INFO)
     use_varlen_attention()
     from llamafactory.train.tuner import run_exp
 

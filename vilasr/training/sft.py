@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 
 PREFLIGHTS = ("on", "only", "full", "off")
 VARLEN = "torch_flash_varlen"  # vilasr.training.varlen_attention.NAME, whose module needs torch
+_ATTENTIONS = ("auto", "disabled", "sdpa", "fa2", "fa3", VARLEN)
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def make_plan(path: Path, overrides: Sequence[str], environment: Mapping[str, st
     cluster = read_cluster(environment, gpus)
     if not config.get("use_cpu") and not gpus:
         raise DataError("no GPU is visible on this machine; a small model trains on the CPU with use_cpu=true")
+    _check_attention(config)
     datasets = chosen_datasets(config)
     per_device = _whole(config, "per_device_train_batch_size", 8)
     batch = whole_number(environment, "GLOBAL_BATCH", 32, 1, 1_000_000)
@@ -136,6 +138,14 @@ def _whole(config: Mapping[str, Any], key: str, default: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise DataError(f"{key}: must be a whole number from 1, not {value!r}")
     return value
+
+
+def _check_attention(config: Mapping[str, Any]) -> None:
+    name = config.get("flash_attn", "auto")
+    if name not in _ATTENTIONS:
+        raise DataError(f"flash_attn: {name!r} is not known; it may be {', '.join(_ATTENTIONS)}")
+    if name == VARLEN and config.get("neat_packing"):
+        raise DataError(f"neat_packing: needs a mask that {VARLEN} does not take; give flash_attn=auto")
 
 
 def _check_deepspeed(config: Mapping[str, Any]) -> None:

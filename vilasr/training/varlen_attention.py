@@ -15,18 +15,16 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.weak import WeakIdKeyDictionary
 
-log = logging.getLogger(__name__)
-
 NAME = "torch_flash_varlen"
+_T = TypeVar("_T")
 _EVERYWHERE = (-1, -1)  # flash-attn's window that excludes nothing
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -43,12 +41,8 @@ class _Group:
 class _Segments:
     """Packed sequences, as their boundaries say. `back` undoes the order of `groups`."""
 
-    longest: int
     groups: tuple[_Group, ...]
     back: torch.Tensor | None  # None: one group, in order
-
-
-_known: WeakIdKeyDictionary = WeakIdKeyDictionary()  # all layers of a forward pass share the tensor of boundaries
 
 
 def varlen_attention(
@@ -73,7 +67,6 @@ def varlen_attention(
     _refuse(dropout_p, window_size)
     if cu_seqlens_q is not cu_seqlens_k and not torch.equal(cu_seqlens_q, cu_seqlens_k):
         raise NotImplementedError(f"{NAME}: queries and keys of different lengths")
-    segments = _segments(cu_seqlens_q)
     if _fits_kernel(q):
         from torch.nn.attention.varlen import varlen_attn
 
@@ -82,10 +75,11 @@ def varlen_attention(
             k, v = k.repeat_interleave(shared, dim=1), v.repeat_interleave(shared, dim=1)
         ends = cu_seqlens_q.to(torch.int32)
         window = (-1, 0) if causal else _EVERYWHERE
-        longest = segments.longest
+        longest = _longest(cu_seqlens_q)
         found = varlen_attn(q, k, v, ends, ends, longest, longest, scale=softmax_scale, window_size=window)
         assert isinstance(found, torch.Tensor)  # a pair only where more is asked for
         return found
+    segments = _segments(cu_seqlens_q)
     parts = [_attend(q, k, v, group, softmax_scale, causal) for group in segments.groups]
     return torch.cat(parts)[segments.back] if segments.back is not None else parts[0]
 
@@ -100,13 +94,19 @@ def attention(
     window_size: tuple[int, int] = _EVERYWHERE,
 ) -> torch.Tensor:
     """Attention of whole batches without padding; flash-attn's `flash_attn_func`. Tensors are (batch, tokens, heads,
-    size)."""
+    size). With fewer queries than keys the queries are the last tokens, as when decoding goes on from a cache."""
     _refuse(dropout_p, window_size)
     q, k, v = (tensor.transpose(1, 2) for tensor in (q, k, v))
+    asked, there = q.shape[2], k.shape[2]
+    mask = None
+    if causal and asked != there:  # PyTorch would take the queries for the first tokens
+        mask = torch.ones(asked, there, dtype=torch.bool, device=q.device).tril(there - asked)
+    causal = causal and mask is None
     grouped = q.shape[1] != k.shape[1]
-    return scaled_dot_product_attention(
-        q, k, v, is_causal=causal, scale=softmax_scale, enable_gqa=grouped
-    ).transpose(1, 2)  # fmt: skip
+    found = scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=causal, scale=softmax_scale, enable_gqa=grouped
+    )
+    return found.transpose(1, 2)
 
 
 def _refuse(dropout: float, window: Sequence[int]) -> None:
@@ -126,15 +126,27 @@ def _attend(
     return attention(q, k, v, softmax_scale=scale, causal=causal).flatten(0, 1)
 
 
+def _once(read: Callable[[torch.Tensor], _T]) -> Callable[[torch.Tensor], _T]:
+    """`read` for each tensor once: all layers of the vision tower share their boundaries, and a GPU is waited for."""
+    known: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+    @functools.wraps(read)
+    def remembered(ends: torch.Tensor) -> _T:
+        found = known.get(ends)
+        if found is None:
+            found = known[ends] = read(ends)
+        return found
+
+    return remembered
+
+
+@_once
+def _longest(ends: torch.Tensor) -> int:
+    return int(ends.diff().max())
+
+
+@_once
 def _segments(ends: torch.Tensor) -> _Segments:
-    """Reads the boundaries (on a GPU this waits for it), once for each tensor."""
-    found = _known.get(ends)
-    if found is None:
-        found = _known[ends] = _read(ends)
-    return found
-
-
-def _read(ends: torch.Tensor) -> _Segments:
     cuts = ends.tolist()
     starts: dict[int, list[int]] = {}
     for start, end in itertools.pairwise(cuts):
@@ -145,7 +157,7 @@ def _read(ends: torch.Tensor) -> _Segments:
         rows = torch.tensor(firsts).unsqueeze(1) + torch.arange(length)
         groups.append(_Group(length, rows.flatten().to(ends.device)))
     back = torch.cat([group.rows for group in groups]).argsort() if len(groups) > 1 else None
-    return _Segments(max(starts), tuple(groups), back)
+    return _Segments(tuple(groups), back)
 
 
 def register() -> None:

@@ -239,6 +239,9 @@ def test_a_sound_plan_passes_and_says_what_it_found(plan_of, tmp_path, caplog):
         ("trainer.total_epochs=1", "1 epoch(s) have 12; the last would not be saved; trainer.total_epochs=2 would do"),
         ("trainer.logger=[swanlab]", "swanlab is not installed"),
         ("actor_rollout_ref.rollout.n=3", "must divide the 6 episodes"),
+        ("actor_rollout_ref.model.override_config.attn_implementation=torch_flash", "'torch_flash' is not known; it may"),
+        ("actor_rollout_ref.model.override_config.attn_implementation=flash_attention_2", "flash-attn is not installed"),
+        ("actor_rollout_ref.model.use_remove_padding=true", "verl calls flash-attn for it, which is not installed"),
     ],
 )
 def test_a_plan_that_would_fail_is_stopped(plan_of, caplog, override, message):

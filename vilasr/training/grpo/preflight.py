@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _GPU = 80 * 10**9  # bytes, where there is none to ask: what the recipes are made for
 _PROCESSES = 7 * GIB  # verl's, Ray's and vLLM's own on a CPU, measured
+_ATTENTIONS = ("torch_flash_varlen", "sdpa", "eager", "flash_attention_2", "flash_attention_3")
 _PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "swanlab": "swanlab", "mlflow": "mlflow"}
 
 
@@ -71,10 +72,19 @@ def _keys(plan: Plan) -> Iterator[Finding]:
         package = _PACKAGES.get(name)
         if package and importlib.util.find_spec(package) is None:
             yield Finding("keys", f"trainer.logger: {name} is not installed; pip install {package}", bad=True)
-    attention = value_of(plan.config, "actor_rollout_ref.model.override_config.attn_implementation")
-    if attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
-        text = "attn_implementation: flash-attn is not installed; torch_flash_varlen and sdpa need nothing"
+    attention = value_of(
+        plan.config, "actor_rollout_ref.model.override_config.attn_implementation", "flash_attention_2"
+    )
+    if attention not in _ATTENTIONS and "/" not in str(attention):  # a kernel of the hub has a slash
+        text = f"attn_implementation: {attention!r} is not known; it may be {', '.join(_ATTENTIONS)}"
         yield Finding("keys", text, bad=True)
+    if importlib.util.find_spec("flash_attn") is None:
+        if attention == "flash_attention_2":
+            text = "attn_implementation: flash-attn is not installed; torch_flash_varlen and sdpa need nothing"
+            yield Finding("keys", text, bad=True)
+        if value_of(plan.config, "actor_rollout_ref.model.use_remove_padding", False):
+            text = "use_remove_padding=true: verl calls flash-attn for it, which is not installed"
+            yield Finding("keys", text, bad=True)
 
 
 def _model(plan: Plan) -> Iterator[Finding]:
