@@ -231,6 +231,9 @@ def test_a_sound_plan_passes_and_says_what_it_found(plan_of, tmp_path, caplog):
     assert not list(tmp_path.iterdir()), "nothing is written"
 
 
+ATTENTION = "actor_rollout_ref.model.override_config.attn_implementation"
+
+
 @pytest.mark.engine
 @pytest.mark.parametrize(
     ("override", "message"),
@@ -239,8 +242,8 @@ def test_a_sound_plan_passes_and_says_what_it_found(plan_of, tmp_path, caplog):
         ("trainer.total_epochs=1", "1 epoch(s) have 12; the last would not be saved; trainer.total_epochs=2 would do"),
         ("trainer.logger=[swanlab]", "swanlab is not installed"),
         ("actor_rollout_ref.rollout.n=3", "must divide the 6 episodes"),
-        ("actor_rollout_ref.model.override_config.attn_implementation=torch_flash", "'torch_flash' is not known; it may"),
-        ("actor_rollout_ref.model.override_config.attn_implementation=flash_attention_2", "flash-attn is not installed"),
+        (f"{ATTENTION}=torch_flash", "'torch_flash' is not known; it may"),
+        (f"{ATTENTION}=flash_attention_2", "flash-attn is not installed"),
         ("actor_rollout_ref.model.use_remove_padding=true", "verl calls flash-attn for it, which is not installed"),
     ],
 )
