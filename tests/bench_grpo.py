@@ -171,13 +171,15 @@ def steps_of(args: argparse.Namespace, plan: Plan, watch: Watch) -> list[dict[st
     metrics = args.out / "run/metrics.jsonl"
     lines = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.is_file() else []
     ends, kinds = watch.ends(), args.steps.split(",")
-    return [
-        {"step": line["step"], "kind": kinds[line["step"] - 1]}
-        | tokens_of(args, plan, line["step"])
-        | numbers_of(line["data"], tokens_of(args, plan, line["step"]))
-        | ({"peak GiB by nvidia-smi": peaks(watch, end, line["data"])} if gpus_of(args) else {})
-        for line, end in zip(lines, ends, strict=False)
-    ]
+    steps = []
+    for line, end in zip(lines, ends, strict=False):
+        number, data = line["step"], line["data"]
+        counted = tokens_of(args, plan, number)
+        step = {"step": number, "kind": kinds[number - 1], **counted, **numbers_of(data, counted)}
+        if gpus_of(args):
+            step["peak GiB by nvidia-smi"] = peaks(watch, end, data)
+        steps.append(step)
+    return steps
 
 
 def tokens_of(args: argparse.Namespace, plan: Plan, step: int) -> dict[str, int]:

@@ -9,7 +9,7 @@ import pytest
 
 from vilasr.maze_files import DATASET_ENTRY, Format
 from vilasr.training.recipe import read_config
-from vilasr.training.sft import VARLEN
+from vilasr.training.sft import known_keys
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = {"cold_start": "cold_start", "reflective_rejection_sampling": "reflective"}
@@ -56,9 +56,7 @@ def test_llamafactory_reads_it(path, nano, tmp_path):
     config = read_config(path) | {"model_name_or_path": str(nano), "output_dir": str(tmp_path)}
     # DeepSpeed and bfloat16 want a GPU: their keys are checked by themselves
     config |= {"deepspeed": None, "bf16": False, "use_cpu": True}
-    if config.get("flash_attn") == VARLEN:  # the launcher's own; LLaMA-Factory gets `auto`
-        config["flash_attn"] = "auto"
-    model_args, data_args, training_args, finetuning_args, _ = get_train_args(config)
+    model_args, data_args, training_args, finetuning_args, _ = get_train_args(known_keys(config))
     assert data_args.template == "qwen2_vl"
     assert finetuning_args.stage == "sft"
     assert model_args.image_max_pixels >= 448 * 28 * 28 >= 56 * 56 >= model_args.image_min_pixels

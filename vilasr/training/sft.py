@@ -200,6 +200,11 @@ def process_environment(plan: Plan, environment: Mapping[str, str]) -> dict[str,
     return found
 
 
+def known_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe with nothing that LLaMA-Factory refuses: it does not know our attention, which its entry sets."""
+    return {**config, "flash_attn": "auto"} if config.get("flash_attn") == VARLEN else dict(config)
+
+
 def trainer_config(plan: Plan) -> dict[str, Any]:
     """The configuration as LLaMA-Factory gets it.
 
@@ -207,9 +212,7 @@ def trainer_config(plan: Plan) -> dict[str, Any]:
     names they have in memory, Qwen2.5-VL's are saved under others, and it goes on with the language model it started
     from, with no more than a warning. DeepSpeed restores its own copy, in full precision.
     """
-    config = dict(plan.config)
-    if config.get("flash_attn") == VARLEN:
-        config["flash_attn"] = "auto"  # LLaMA-Factory refuses names it does not know
+    config = known_keys(plan.config)
     if plan.resume is not None and not config.get("deepspeed") and (plan.resume / "config.json").is_file():
         config["model_name_or_path"] = str(plan.resume)
     return config

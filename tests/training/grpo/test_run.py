@@ -23,6 +23,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.golden import picture
 from tests.training.grpo.faults import RIGHT
+from tests.training.grpo.watch import host
 from tests.training.test_sft_run import kill_all
 from vilasr.results import parse_row
 from vilasr.reward import reward
@@ -106,7 +107,7 @@ def run(nano, tmp_path_factory):
     while not (tracker.is_file() and tracker.read_text() == "2"):
         assert process.poll() is None, tail(folder)
         assert time.monotonic() - began < 500, tail(folder)
-        peak = max(peak, memory_below(process.pid))
+        peak = max(peak, host(process.pid)[0])
         time.sleep(0.05)
     kill_all(process.pid)
     process.wait()
@@ -120,16 +121,6 @@ def run(nano, tmp_path_factory):
     seconds.append(time.monotonic() - began)
     print(f"GRPO on a CPU: killed after {seconds[0]:.0f} s, gone on in {seconds[1]:.0f} s, {peak / 2**30:.1f} GiB")
     return folder
-
-
-def memory_below(pid: int) -> int:
-    """Bytes of a process and all below it, pages they share counted once for each."""
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        own = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError):
-        return 0
-    return own + sum(memory_below(int(child)) for child in children)
 
 
 def rows(folder: Path, step: int, split: str = "train") -> list[dict]:

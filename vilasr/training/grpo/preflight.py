@@ -19,13 +19,14 @@ from vilasr.training.grpo.host_memory import Asked, HostMemory, host_memory
 from vilasr.training.grpo.memory import Memory, disk_needed, estimate
 from vilasr.training.grpo.settings import profile_of
 from vilasr.training.memory import GIB, Shape, shape_of
+from vilasr.training.sft import VARLEN
 
 if TYPE_CHECKING:
     from vilasr.training.grpo.plan import Plan
 
 _GPU = 80 * 10**9  # bytes, where there is none to ask: what the recipes are made for
 _PROCESSES = 7 * GIB  # verl's, Ray's and vLLM's own on a CPU, measured
-_ATTENTIONS = ("torch_flash_varlen", "sdpa", "eager", "flash_attention_2", "flash_attention_3")
+_ATTENTIONS = (VARLEN, "sdpa", "eager", "flash_attention_2", "flash_attention_3")
 _PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "swanlab": "swanlab", "mlflow": "mlflow"}
 
 
@@ -80,7 +81,7 @@ def _keys(plan: Plan) -> Iterator[Finding]:
         yield Finding("keys", text, bad=True)
     if importlib.util.find_spec("flash_attn") is None:
         if attention == "flash_attention_2":
-            text = "attn_implementation: flash-attn is not installed; torch_flash_varlen and sdpa need nothing"
+            text = f"attn_implementation: flash-attn is not installed; {VARLEN} and sdpa need nothing"
             yield Finding("keys", text, bad=True)
         if value_of(plan.config, "actor_rollout_ref.model.use_remove_padding", False):
             text = "use_remove_padding=true: verl calls flash-attn for it, which is not installed"
