@@ -11,6 +11,7 @@ holds two tests for each: that the library still fails without it, and that it w
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import inspect
@@ -18,7 +19,7 @@ import itertools
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -219,6 +220,43 @@ def output_layer_in_the_root(original: Any) -> Any:
         return [module for module in original(model, fsdp_transformer_layer_cls_to_wrap) if module is not output]
 
     return fixed
+
+
+@_patch("verl.utils.fsdp_utils", "get_init_weight_context_manager", ("use_meta_tensor", "mesh"))
+def empty_on_other_ranks(original: Any) -> Any:
+    """The 7B model fails to load on two GPUs: `Parameter.__new__() got an unexpected keyword '_is_hf_initialized'`.
+
+    All ranks but the first make a model whose output layer is not its embedding without memory, by accelerate, which
+    hands a parameter's attributes to its constructor; transformers 5 sets such attributes. Here they are copied.
+    """
+
+    @functools.wraps(original)
+    def fixed(use_meta_tensor: bool = True, mesh: Any = None) -> Any:
+        context = original(use_meta_tensor, mesh)
+        return _empty_weights if getattr(context, "__name__", "") == "init_empty_weights" else context
+
+    return fixed
+
+
+@contextlib.contextmanager
+def _empty_weights() -> Iterator[None]:
+    """Every parameter that is registered goes to the meta device, with its attributes; buffers stay."""
+    import torch
+
+    register = torch.nn.Module.register_parameter
+
+    def register_empty(module: Any, name: str, param: Any) -> None:
+        register(module, name, param)
+        if param is not None:
+            empty = torch.nn.Parameter(param.detach().to("meta"), requires_grad=param.requires_grad)
+            vars(empty).update(vars(param))
+            module._parameters[name] = empty
+
+    torch.nn.Module.register_parameter = register_empty
+    try:
+        yield
+    finally:
+        torch.nn.Module.register_parameter = register
 
 
 @_patch(
