@@ -19,8 +19,8 @@ from typing import Any
 
 from tests.data_check.making import caption, drawn, our_profile
 from tests.golden import answer, boxes, picture
-from vilasr.maze_files import DATASET_ENTRY
 from vilasr.prompts import PROFILE_NAME
+from vilasr.sft_files import DATASET_ENTRY
 
 ROOT = Path(__file__).resolve().parents[1]
 THOUGHT = "I look for the things named in the question and compare how far each of them is from the door. "

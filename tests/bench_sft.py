@@ -22,9 +22,9 @@ from pathlib import Path
 from PIL import Image
 
 from vilasr.episode import Done, Episode
-from vilasr.maze_files import DATASET_ENTRY
 from vilasr.messages import Reply
 from vilasr.prompts import Budget, default_profile
+from vilasr.sft_files import DATASET_ENTRY
 from vilasr.tasks import Example, QuestionType
 from vilasr.training.lengths import TokenCounter
 

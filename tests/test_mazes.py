@@ -19,13 +19,14 @@ from PIL import Image, ImageChops
 
 from vilasr.drawing import DrawCall, FinalAnswer, parse_reply
 from vilasr.episode import Continue, Done, Episode
-from vilasr.maze_files import DATASET_ENTRY, Format, Job, MazeError, make_item, write_mazes
+from vilasr.maze_files import Format, Job, MazeError, make_item, write_mazes
 from vilasr.maze_layouts import Grid, Maze, Split, layout_hash, random_maze, split_of
 from vilasr.maze_traces import oracle_episode
 from vilasr.mazes import Kind, MazeQuestion, Plan, draw_question, make_question
 from vilasr.messages import Reply
 from vilasr.prompts import default_profile, parse_profile
 from vilasr.reflect import reflection
+from vilasr.sft_files import DATASET_ENTRY
 from vilasr.tasks import BrokenItem, Example, load_frames, parse_example, read_examples
 from vilasr.traces import StopReason, Trace
 

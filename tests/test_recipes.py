@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vilasr.maze_files import DATASET_ENTRY, Format
+from vilasr.maze_files import Format
+from vilasr.sft_files import DATASET_ENTRY
 from vilasr.training.recipe import read_config
 from vilasr.training.sft import known_keys
 

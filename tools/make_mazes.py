@@ -20,10 +20,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # from a clone, installed or not
 
-from vilasr.maze_files import Format, Job, MazeError, check_job, write_mazes
+from vilasr.maze_files import Format, Job, check_job, write_mazes
 from vilasr.maze_layouts import MAX_SIZE, MIN_SIZE, Split
 from vilasr.mazes import Kind, Plan
 from vilasr.prompts import ProfileError, default_profile, load_profile
+from vilasr.tasks import DataError
 
 try:
     from tqdm import tqdm
@@ -84,12 +85,12 @@ def main(argv: list[str] | None = None) -> int:
             err_share=args.err_share,
         )
         check_job(job, args.workers)
-    except (MazeError, ProfileError) as exc:
+    except (DataError, ProfileError) as exc:
         cli.error(str(exc))
     progress = Progress(args.count)
     try:
         write_mazes(job, args.workers, args.overwrite, progress)
-    except (MazeError, OSError) as exc:
+    except (DataError, OSError) as exc:
         print(f"{cli.prog}: error: {exc}", file=sys.stderr)
         return 1
     finally:

@@ -7,7 +7,6 @@ under its name only when it is complete.
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import multiprocessing
@@ -27,27 +26,17 @@ from vilasr.maze_layouts import MAX_SIZE, MIN_SIZE, Grid, layout_hash
 from vilasr.maze_traces import LEAST_BUDGET, oracle_episode
 from vilasr.mazes import MIN_PITCH, MazeQuestion, Plan, draw_question, make_question
 from vilasr.prompts import PROFILE_NAME, Profile
-from vilasr.tasks import parse_example
+from vilasr.sft_files import append_record, has_other_profile, list_datasets, part, png, read_dataset_info
+from vilasr.tasks import DataError, parse_example
 
 log = logging.getLogger(__name__)
 
-DATASET_ENTRY = {  # what LLaMA-Factory is told of an SFT file; `file_name` comes to it
-    "formatting": "sharegpt",
-    "columns": {"messages": "conversations", "images": "images"},
-    "tags": {
-        "role_tag": "role",
-        "content_tag": "content",
-        "user_tag": "user",
-        "assistant_tag": "assistant",
-        "system_tag": "system",
-    },
-}
 _IMAGES = "images/maze"
 _ITEMS_A_FOLDER = 1000  # so that no folder holds hundreds of thousands of files
 _CHUNK = 8
 
 
-class MazeError(ValueError):
+class MazeError(DataError):
     """A maze job that cannot be done; the message says what to change."""
 
 
@@ -126,7 +115,7 @@ def write_mazes(
     check_job(job, workers)
     _clear(job, overwrite)
     with ExitStack() as stack:
-        files = {f: stack.enter_context(_part(job.out / f.file).open("w", encoding="utf-8")) for f in job.formats}
+        files = {f: stack.enter_context(part(job.out / f.file).open("w", encoding="utf-8")) for f in job.formats}
         for number, records in enumerate(_results(job, workers, stack)):
             for kind, file in files.items():
                 _append(file, kind, records[kind], first=number == 0)
@@ -135,9 +124,9 @@ def write_mazes(
         for kind, file in files.items():
             file.write("\n" if kind is Format.RL else "\n]\n")
     if _datasets(job):
-        _list_datasets(job)
+        list_datasets(job.out, _datasets(job), job.profile.source)
     for kind in job.formats:
-        os.replace(_part(job.out / kind.file), job.out / kind.file)
+        os.replace(part(job.out / kind.file), job.out / kind.file)
         log.info("wrote %s", job.out / kind.file)
 
 
@@ -148,10 +137,9 @@ def _clear(job: Job, overwrite: bool) -> None:
         images = path.parent / _IMAGES
         used = [p for p in (path, images) if p.is_file() or (p.is_dir() and any(p.iterdir()))]
         if kind.dataset:
-            profile = job.out / PROFILE_NAME
-            if profile.is_file() and profile.read_bytes() != job.profile.source.encode():
-                used.append(profile)
-            _dataset_info(job.out)
+            if has_other_profile(job.out, job.profile.source):
+                used.append(job.out / PROFILE_NAME)
+            read_dataset_info(job.out)
         if used and not overwrite:
             raise MazeError(f"{used[0]} is there already; choose another --out or give --overwrite")
         if path.is_file() and not _ours(path):
@@ -171,44 +159,16 @@ def _ours(path: Path) -> bool:
         return re.search(r'"id": "maze-(train|test)-', file.read(100_000)) is not None
 
 
-def _part(path: Path) -> Path:
-    return path.with_name(f".{path.name}.part")
-
-
 def _append(file: TextIO, kind: Format, record: str, first: bool) -> None:
     if kind is Format.RL:
         file.write(record if first else "\n" + record)
     else:
-        file.write(("[\n" if first else ",\n") + record)
+        append_record(file, record, first)
 
 
-def _dataset_info(folder: Path) -> dict[str, Any]:
-    """The datasets listed in the folder so far."""
-    path = folder / "dataset_info.json"
-    try:
-        info = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (OSError, ValueError) as exc:
-        raise MazeError(f"{path}: cannot be read ({exc}); repair or remove it") from exc
-    if not isinstance(info, dict):
-        raise MazeError(f"{path}: must hold an object; repair or remove it")
-    return info
-
-
-def _datasets(job: Job) -> dict[str, dict[str, Any]]:
-    """What `dataset_info.json` says of the job's SFT files."""
-    return {f.dataset: {"file_name": f.file.as_posix(), **DATASET_ENTRY} for f in job.formats if f.dataset}
-
-
-def _list_datasets(job: Job) -> None:
-    old = _dataset_info(job.out)
-    new = {**old, **_datasets(job)}
-    texts = {PROFILE_NAME: job.profile.source}
-    if new != old:
-        texts["dataset_info.json"] = json.dumps(new, indent=2, ensure_ascii=False) + "\n"
-    for name, text in texts.items():
-        path = job.out / name
-        _part(path).write_text(text, encoding="utf-8", newline="")
-        os.replace(_part(path), path)
+def _datasets(job: Job) -> dict[str, Path]:
+    """The job's SFT files, by the names of their datasets."""
+    return {f.dataset: f.file for f in job.formats if f.dataset}
 
 
 # Making the items
@@ -240,28 +200,22 @@ def make_item(job: Job, number: int) -> dict[Format, str]:
     """Item `number` (from 0): writes its images and returns one JSON record for each format."""
     question = make_question(job.plan, number)
     image = draw_question(question, job.image_size)
-    png = _png(image)
+    picture = png(image)
     name = f"{_IMAGES}/{number // _ITEMS_A_FOLDER:03d}/{question.id}"
     record = _benchmark_record(question, f"{name}.png")
     records = {}
     for kind in job.formats:
         folder = (job.out / kind.file).parent
         if kind is Format.BENCHMARK:
-            (folder / f"{name}.png").write_bytes(png)
+            (folder / f"{name}.png").write_bytes(picture)
             found = record
         elif kind is Format.RL:
-            (folder / f"{name}.png").write_bytes(png)
+            (folder / f"{name}.png").write_bytes(picture)
             found = _rl_record(record)
         else:
             found = _sft_record(job, kind, number, question, record, image, name)
         records[kind] = json.dumps(found, ensure_ascii=False)
     return records
-
-
-def _png(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "PNG", compress_level=1)  # flat colours compress well at any level
-    return file.getvalue()
 
 
 def _benchmark_record(question: MazeQuestion, image: str) -> dict[str, Any]:
@@ -296,7 +250,7 @@ def _sft_record(
     pictures = [picture for message in episode.messages for picture in message.pictures]
     images = [(kind.file.parent / f"{name}_{picture.index}.png").as_posix() for picture in pictures]
     for picture, path in zip(pictures, images, strict=True):
-        (job.out / path).write_bytes(_png(picture.image))
+        (job.out / path).write_bytes(png(picture.image))
     return {
         "id": question.id,
         "conversations": [{"role": message.role, "content": message.text()} for message in episode.messages],

@@ -6,12 +6,12 @@ first draws one line wrongly, and in the next turn says so and draws it again fr
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
-from vilasr.drawing.marks import Line, mark_to_json
+from vilasr.drawing.marks import Line
+from vilasr.drawing.spelling import spell_answer, spell_call
 from vilasr.episode import Continue, Done, Episode
 from vilasr.maze_layouts import MOVES, OPPOSITE, Cell, Grid, Run, join_runs, runs_of, spell, step_from, walk
 from vilasr.mazes import LETTERS, Kind, MazeQuestion
@@ -78,7 +78,7 @@ def oracle_episode(question: MazeQuestion, example: Example, profile: Profile, r
     right = question.options[LETTERS.index(question.answer)]
     thought = rng.choice(_ANSWER[question.kind]).format(right=right, letter=question.answer)
     thought = thought.replace("turns 1 times", "turns 1 time")
-    done = episode.advance(Reply(f"<think> {thought} </think> Action: Answer\n<answer> {question.answer} </answer>"))
+    done = episode.advance(Reply(spell_answer(thought, question.answer)))
     trace = episode.trace()
     assert done == Done(StopReason.ANSWERED), f"{question.id}: {done}"
     assert trace.answer == question.answer, f"{question.id}: wrong answer"
@@ -133,13 +133,13 @@ def _drawing(question: MazeQuestion, runs: Sequence[Run], call: Call, episode: E
     shown = list(runs[call.first : call.last + 1])
     if call.slip is not None:
         shown[-1] = call.slip.run
-    marks = []
+    marks: list[Line] = []
     cell = _blind_end(question.path[0], runs[: call.first])
     grid = Grid(question.maze.size, image.width)
     for number, run in enumerate(shown, call.first + 1):
         ahead = step_from(cell, *run)
         start, end = (_to_profile(grid.centre(c), image.width, episode.profile) for c in (cell, ahead))
-        marks.append(mark_to_json(Line(image.index, start, end, f"step {number}")))
+        marks.append(Line(image.index, start, end, f"step {number}"))
         cell = ahead
     templates, fault = (_NEXT if call.first else _FIRST), ""
     if call.redraw is not None:
@@ -148,7 +148,7 @@ def _drawing(question: MazeQuestion, runs: Sequence[Run], call: Call, episode: E
         moves=spell(shown), image=image.index, label=f"step {call.first + 1}", fault=fault
     )
     thought = thought[0].upper() + thought[1:] + _tally(question.kind, [*runs[: call.first], *shown])
-    return f"<think> {thought} </think> Action: Path Tracer\n```json\n{json.dumps(marks)}\n```"
+    return spell_call(thought, marks)
 
 
 def _to_profile(point: tuple[int, int], side: int, profile: Profile) -> tuple[float, float]:

@@ -44,6 +44,7 @@ def result_row(
         "question_type": example.question_type,
         "task": example.task,
         "data_type": example.data_type,
+        **({} if example.grid_size is None else {"grid_size": example.grid_size}),
         "image_files": list(image_files or example.image_paths),
         **extra,
         **trace_to_json(trace),
@@ -104,6 +105,7 @@ def parse_row(row: Any) -> Result:
             question_type=QuestionType(row["question_type"]),
             task=row["task"],
             data_type=row["data_type"],
+            grid_size=None if row.get("grid_size") is None else int(row["grid_size"]),  # older rows have none
             source=row["benchmark"],
         )
         trace = trace_from_json(example.id, row)

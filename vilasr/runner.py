@@ -44,7 +44,7 @@ async def run_episode(
 
 @dataclass
 class Progress:
-    """Counts of a run so far. Set `stop` and no further item is begun."""
+    """Counts of a run so far, and the row written last. Set `stop` and no further item is begun."""
 
     done: int = 0
     failed: int = 0
@@ -52,6 +52,7 @@ class Progress:
     prompt_tokens: int = 0  # of all turns together, as a hosted model bills them
     sampled_tokens: int = 0
     stop: bool = False
+    row: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ async def run_items(
             row = await _run_item(item, sample, run, results.config, progress)
             results.append(row)
             progress.done += 1
+            progress.row = row
             on_item(progress)
 
     async with asyncio.TaskGroup() as group:

@@ -9,8 +9,8 @@ from typing import Any
 
 from tests.golden import answer, boxes, picture
 from vilasr.data_check import Limits, Options, Report, check, of_folder
-from vilasr.maze_files import DATASET_ENTRY
 from vilasr.prompts import PROFILE_NAME, Profile, default_profile
+from vilasr.sft_files import DATASET_ENTRY
 
 LIMITS = Limits(351232, 3136)
 SIZE = (168, 140)

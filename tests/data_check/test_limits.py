@@ -92,7 +92,7 @@ def test_what_is_said_to_stop_or_drop_does(tmp_path, code, field, record):
     from llamafactory.data.parser import DatasetAttr
 
     from vilasr.data_check.problems import Effect, effect_of
-    from vilasr.maze_files import DATASET_ENTRY
+    from vilasr.sft_files import DATASET_ENTRY
 
     attributes = DatasetAttr("file", dataset_name="sft.json")
     attributes.join(DATASET_ENTRY)

@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 
 from tests.golden import Golden, golden_traces
-from vilasr.maze_files import DATASET_ENTRY
 from vilasr.messages import Picture
+from vilasr.sft_files import DATASET_ENTRY
 
 GOLDEN = {golden.name: golden for golden in golden_traces()}
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vilasr.maze_files import DATASET_ENTRY
 from vilasr.prompts import PROFILE_NAME
+from vilasr.sft_files import DATASET_ENTRY
 from vilasr.tasks import DataError
 from vilasr.training.recipe import ROOT
 from vilasr.training.resume import RUN_FILE, compare_settings, prepare_output

@@ -1,0 +1,1 @@
+"""Training conversations from sampled episodes: judged, filtered, balanced, written for LLaMA-Factory."""

@@ -1,0 +1,71 @@
+"""A sampled episode with all that filters ask of it, and what is kept of it while the others are judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vilasr.reflect import Reflection, reflection
+from vilasr.results import Result
+from vilasr.scoring import corrected_accuracy
+from vilasr.tasks import DataError, Example
+from vilasr.traces import Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the line of an episode stands: byte `offset` of a results file, `length` bytes with its newline."""
+
+    path: Path
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A finished episode. `accuracy` in [0, 1] is the evaluation's `corrected` score; None for a question whose own
+    answer cannot be read, which nobody can get right."""
+
+    example: Example
+    trace: Trace
+    sample: int
+    accuracy: float | None
+    reflection: Reflection
+
+    @property
+    def words(self) -> int:
+        """Of all replies together, split at white space: a length that needs no tokenizer."""
+        return sum(len(step.text.split()) for step in self.trace.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What selection and funnel know of a candidate: few bytes, so that millions fit in memory. `dropped` is the name
+    of the first filter that refused it, None where all let it pass. `source` is the data source or benchmark, `type`
+    the task, or the question type where the data name no task."""
+
+    place: Place
+    id: str
+    sample: int
+    source: str
+    type: str
+    answer: str  # the question's own
+    words: int
+    dropped: str | None = None
+
+
+def candidate(result: Result) -> Candidate | None:
+    """None for an item that could not be read or an episode without a trace."""
+    if result.example is None or result.trace is None:
+        return None
+    try:
+        accuracy = corrected_accuracy(result.example, result.trace.answer)
+    except (DataError, ValueError):  # the question's own answer cannot be read
+        accuracy = None
+    return Candidate(result.example, result.trace, result.sample, accuracy, reflection(result.trace))
+
+
+def judged(one: Candidate, place: Place, dropped: str | None) -> Judged:
+    example = one.example
+    kind = example.task or example.question_type.value
+    return Judged(place, example.id, one.sample, example.source, kind, example.answer, one.words, dropped)
