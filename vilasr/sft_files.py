@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+import yaml
 from PIL import Image
 
 from vilasr.prompts import PROFILE_NAME
@@ -59,7 +60,12 @@ def read_dataset_info(folder: Path) -> dict[str, Any]:
 def has_other_profile(folder: Path, profile: str) -> bool:
     """Whether the data in the folder were written in another wording than this one, a profile's YAML."""
     path = folder / PROFILE_NAME
-    return path.is_file() and path.read_bytes() != profile.encode()
+    if not path.is_file():
+        return False
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8")) != yaml.safe_load(profile)  # comments say nothing
+    except (UnicodeDecodeError, yaml.YAMLError):
+        return True
 
 
 def list_datasets(folder: Path, files: Mapping[str, Path], profile: str) -> None:
@@ -67,7 +73,9 @@ def list_datasets(folder: Path, files: Mapping[str, Path], profile: str) -> None
     is written beside. Raises DataError, OSError."""
     old = read_dataset_info(folder)
     new = {**old, **{name: {"file_name": file.as_posix(), **DATASET_ENTRY} for name, file in files.items()}}
-    texts = {PROFILE_NAME: profile}
+    texts = {}
+    if has_other_profile(folder, profile) or not (folder / PROFILE_NAME).is_file():
+        texts[PROFILE_NAME] = profile
     if new != old:
         texts[INFO_NAME] = json.dumps(new, indent=2, ensure_ascii=False) + "\n"
     for name, text in texts.items():

@@ -11,6 +11,8 @@ from vilasr.scoring import corrected_accuracy
 from vilasr.tasks import DataError, Example
 from vilasr.traces import Trace
 
+_COUNTS = ("", "single_view", "multi_view")
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -41,8 +43,8 @@ class Candidate:
 @dataclass(frozen=True, slots=True)
 class Judged:
     """What selection and funnel know of a candidate: few bytes, so that millions fit in memory. `dropped` is the name
-    of the first filter that refused it, None where all let it pass. `source` is the data source or benchmark, `type`
-    the task, or the question type where the data name no task."""
+    of the first filter that refused it, None where all let it pass. `source` as in `source_of`, `type` the task, or the
+    question type where the data name no task."""
 
     place: Place
     id: str
@@ -52,6 +54,12 @@ class Judged:
     answer: str  # the question's own
     words: int
     dropped: str | None = None
+
+
+def source_of(example: Example) -> str:
+    """The data source that the RL data name as their `data_type` ("maze", "spatial_r1", ...); for benchmarks and other
+    files, which say there how many images a question has, the file's name."""
+    return example.source if example.data_type in _COUNTS else example.data_type
 
 
 def candidate(result: Result) -> Candidate | None:
@@ -68,4 +76,4 @@ def candidate(result: Result) -> Candidate | None:
 def judged(one: Candidate, place: Place, dropped: str | None) -> Judged:
     example = one.example
     kind = example.task or example.question_type.value
-    return Judged(place, example.id, one.sample, example.source, kind, example.answer, one.words, dropped)
+    return Judged(place, example.id, one.sample, source_of(example), kind, example.answer, one.words, dropped)

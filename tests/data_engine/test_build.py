@@ -1,0 +1,229 @@
+"""From results to a data set: what is kept, what is written, what is told."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from tests.conftest import run_tool
+from tests.data_engine.sampled import COUNT, NANO, SAMPLES, questions, records, thousandths, write_results
+from vilasr.data_engine.build import Share, build, judge
+from vilasr.data_engine.presets import Settings, filters, preset_settings
+from vilasr.data_engine.reading import asked_profile, find_results, places, read_place
+from vilasr.data_engine.writer import Stage, Target, dataset_of
+from vilasr.results import RUN_FILE
+from vilasr.sft_files import DATASET_ENTRY
+from vilasr.tasks import DataError, load_frames
+from vilasr.traces import redraw
+
+FILE = "reflective_rejection_sampling/maze.json"
+
+
+@pytest.fixture(scope="module")
+def sampled(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("sampled")
+    write_results(questions(folder), folder / "vilasr_rl_data")
+    return folder
+
+
+def made(sampled: Path, out: Path, settings: Settings | None = None, **target):
+    files = find_results([sampled])
+    place = Target(out, Stage.REFLECTIVE, **({"profile": NANO} | target))
+    settings = settings or preset_settings("reflective")
+    return build(files, settings, place, lambda path: asked_profile(path).coordinates, None, 0, no_bar)
+
+
+def no_bar(title, total):
+    return lambda: None
+
+
+def test_every_filter_takes_what_it_is_for(sampled):
+    funnel = judge(find_results([sampled]), filters(preset_settings("reflective"))).funnel
+    counts = {row.stage: row.episodes for row in funnel.overall()}
+    assert SAMPLES == ("reflective", "plain", "wrong", "no format")
+    assert counts == {
+        "sampled": 4 * COUNT, "parsed": 4 * COUNT, "correct": 3 * COUNT, "well_formed": 2 * COUNT, "reflective": COUNT,
+    }  # fmt: skip
+
+
+def test_the_conversations_are_those_of_the_episodes(sampled, tmp_path):
+    built = made(sampled, tmp_path)
+    assert built.written.datasets == {"maze_reflective": Path(FILE)}
+    found = records(tmp_path, FILE)
+    assert [record["id"] for record in found] == sorted(f"maze-train-0-{n:06d}-0" for n in range(COUNT))
+    rows = {(row["id"], row["sample"]): row for row in map(json.loads, find_results([sampled])[0].open())}
+    for record in found:
+        name, _, number = record["id"].rpartition("-")
+        told = rows[name, int(number)]["conversation"]
+        assert record["conversations"] == [{"role": turn["role"], "content": turn["content"]} for turn in told]
+        assert len(record["images"]) == sum(len(turn["images"]) for turn in told)
+        key = name, int(number)
+        result = next(one for _, one in places(find_results([sampled])[0]) if (one.id, one.sample) == key)
+        frames = load_frames(result.example, NANO.image, sampled).frames
+        for image, drawn in zip(record["images"], redraw(result.trace, frames), strict=True):
+            assert Image.open(tmp_path / image).tobytes() == drawn.tobytes()
+    info = json.loads((tmp_path / "dataset_info.json").read_text())
+    assert info == {"maze_reflective": {"file_name": FILE, **DATASET_ENTRY}}
+    assert yaml.safe_load((tmp_path / "vilasr_profile.yaml").read_text()) == yaml.safe_load(NANO.source)
+
+
+def test_check_data_passes(sampled, tmp_path):
+    made(sampled, tmp_path)
+    done = run_tool("tools/check_data.py", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_order_and_files_of_results_change_nothing(sampled, tmp_path):
+    """One file, two shards, and lines the other way round: the same bytes."""
+    data = questions(sampled)
+    for k in range(2):
+        write_results(data, tmp_path / f"shards/x/shard-{k}-of-2", shard=(k, 2))
+    turned = tmp_path / "turned"
+    shutil.copytree(sampled / "vilasr_rl_data", turned)
+    lines = (turned / "results.jsonl").read_text().splitlines(keepends=True)
+    (turned / "results.jsonl").write_text("".join(reversed(lines)))
+    contents = []
+    for number, source in enumerate((sampled, tmp_path / "shards", turned)):
+        out = tmp_path / str(number)
+        made(source, out)
+        contents.append({path.relative_to(out): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()})
+    assert contents[0] == contents[1] == contents[2]
+
+
+def test_a_teachers_results_are_put_into_the_students_wording(sampled, tmp_path):
+    write_results(questions(sampled), tmp_path / "taught", profile=thousandths())
+    built = made(tmp_path / "taught", tmp_path / "out")
+    assert len(built.written.kept) == COUNT
+    own = made(sampled, tmp_path / "own")
+    assert len(own.written.kept) == COUNT
+    taught, plain = (records(tmp_path / name, FILE) for name in ("out", "own"))
+    for one, other in zip(taught, plain, strict=True):
+        assert one["conversations"][0] == other["conversations"][0]  # the student's system turn
+        assert one["conversations"][1] == other["conversations"][1]
+        for turn in one["conversations"]:
+            if "start_point_2d" in turn["content"]:
+                values = [v for mark in json.loads(turn["content"].split("```")[1][5:]) for v in mark["start_point_2d"]]
+                assert max(values) <= 84
+
+
+def test_an_image_that_is_gone_refuses_its_episodes(tmp_path):
+    write_results(questions(tmp_path), tmp_path / "results")
+    next((tmp_path / "rl/images/maze/000").glob("*000002*")).unlink()
+    built = made(tmp_path / "results", tmp_path / "out")
+    assert [refused.item.id for refused in built.written.refused] == ["maze-train-0-000002"]
+    assert "no file" in built.written.refused[0].reason
+    assert len(records(tmp_path / "out", FILE)) == COUNT - 1
+    assert built.judgement.funnel.overall()[-1].episodes == COUNT - 1
+
+
+def test_what_is_there_stays_unless_it_may_be_replaced(sampled, tmp_path):
+    made(sampled, tmp_path)
+    before = (tmp_path / FILE).read_bytes()
+    with pytest.raises(DataError, match=r"maze\.json: is there already.*--overwrite-dataset"):
+        made(sampled, tmp_path)
+    assert (tmp_path / FILE).read_bytes() == before
+    fewer = made(sampled, tmp_path, preset_settings("reflective", limit=2), overwrite=True)
+    assert len(fewer.written.kept) == len(records(tmp_path, FILE)) == 2
+    named = {image for record in records(tmp_path, FILE) for image in record["images"]}
+    there = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")}
+    assert named == there  # the images of the first are gone with it
+
+
+def test_another_profile_beside_other_data_is_refused(sampled, tmp_path):
+    (tmp_path / "vilasr_profile.yaml").write_text(thousandths().source)
+    with pytest.raises(DataError, match="another wording"):
+        made(sampled, tmp_path)
+    assert not (tmp_path / "dataset_info.json").exists()
+
+
+def test_damaged_lines_and_doubles_are_counted(sampled, tmp_path, caplog):
+    shutil.copytree(sampled / "vilasr_rl_data", tmp_path / "a")
+    shutil.copytree(sampled / "vilasr_rl_data", tmp_path / "b")
+    with (tmp_path / "a/results.jsonl").open("ab") as file:
+        file.write(b'{"id": 3}\n{"half')
+    found = judge(find_results([tmp_path]), filters(preset_settings("reflective")))
+    assert len(found.passed) == COUNT
+    assert found.doubles == 4 * COUNT
+    (problem,) = found.unreadable
+    assert "a/results.jsonl: line 25: field" in problem
+    assert "half-written" in caplog.text
+
+
+def test_places_lead_back(sampled):
+    (file,) = find_results([sampled])
+    for place, result in places(file):
+        assert read_place(place) == result
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda run: run.pop("profile"), "does not tell the profile"),
+        (lambda run: run.update(feedback="unchanged"), "--feedback unchanged, a control"),
+        (lambda run: run.update(tools="none"), "--tools none, a control"),
+    ],
+)
+def test_runs_that_are_not_to_be_learned_from(sampled, tmp_path, change, message):
+    run = json.loads((sampled / "vilasr_rl_data" / RUN_FILE).read_text())
+    change(run)
+    (tmp_path / RUN_FILE).write_text(json.dumps(run))
+    with pytest.raises(DataError, match=message):
+        asked_profile(tmp_path / "results.jsonl")
+
+
+def test_find_results_takes_the_merged_file_or_the_shards(tmp_path):
+    for name in ("one/results.jsonl", "two/shard-0-of-2/results.jsonl", "two/shard-1-of-2/results.jsonl"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    assert len(find_results([tmp_path])) == 3
+    (tmp_path / "two/results.jsonl").touch()
+    assert [path.parent.name for path in find_results([tmp_path, tmp_path / "one"])] == ["one", "two"]
+    with pytest.raises(DataError, match=r"holds no results\.jsonl"):
+        find_results([tmp_path / "one/nothing"])
+
+
+def test_dataset_names_are_those_of_the_released_data():
+    assert dataset_of("maze", Stage.REFLECTIVE) == ("maze_reflective", Path(FILE))
+    assert dataset_of("spatial_r1", Stage.COLD_START) == ("SR_91k_cold_start", Path("cold_start/SR_91k.json"))
+    assert dataset_of("video", Stage.REFLECTIVE)[0] == "GPT4Scene_reflective"
+    name, file = dataset_of("../up", Stage.REFLECTIVE)
+    assert "/" not in name
+    assert file.parent == Path("reflective_rejection_sampling")
+
+
+def test_the_share_so_far(sampled):
+    share = Share(filters(preset_settings("reflective")))
+    share.add_file(find_results([sampled])[0])
+    assert (share.seen, share.kept) == (4 * COUNT, COUNT)
+    share.add_file(sampled / "nothing")
+    assert share.seen == 4 * COUNT
+
+
+def test_nothing_kept_writes_nothing(sampled, tmp_path):
+    built = made(sampled, tmp_path / "out", preset_settings("reflective", min_steps=99))
+    assert built.written.kept == ()
+    assert not (tmp_path / "out").exists()
+
+
+def test_write_conversations_is_interrupted_without_harm(sampled, tmp_path, monkeypatch):
+    """A disk that is full in the middle: no data set appears, the old one stays whole."""
+    made(sampled, tmp_path, preset_settings("reflective", limit=2))
+    before = (tmp_path / FILE).read_bytes()
+    calls = []
+
+    def fail(image):
+        calls.append(image)
+        if len(calls) > 5:
+            raise OSError(28, "No space left on device")
+        return b"x"
+
+    monkeypatch.setattr("vilasr.data_engine.writer.png", fail)
+    with pytest.raises(OSError, match="No space left"):
+        made(sampled, tmp_path, overwrite=True)
+    assert (tmp_path / FILE).read_bytes() == before
+    assert all(
+        (tmp_path / image).stat().st_size > 1 for record in records(tmp_path, FILE) for image in record["images"]
+    )
