@@ -47,8 +47,10 @@ def sample(options: SampleOptions, keep_out: KeepOut | None) -> int:
     """Returns how many items failed."""
     assert options.sampling is not None
     share = Share(filters(options.settings))
+    shard = options.sampling.selection.shard
     for results in options.sampling.output.rglob("results.jsonl"):
-        share.add_file(results)
+        if shard is None or results.parent.name == shard.folder:
+            share.add_file(results)
     hooks = Hooks(judge=share.add_row)
     failed = run_files(options.sampling, hooks if keep_out is None else replace(hooks, fit=keep_out.items))
     log.info("%d episodes, %d pass the filters", share.seen, share.kept)

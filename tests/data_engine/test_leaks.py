@@ -8,13 +8,14 @@ import os
 import shutil
 from functools import cache
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.bench_leaks import CHANGES, false_pairs, maze_pictures, recall, scene, taken_for_copies, words_alone
+from tests.bench_leaks import CHANGES, false_pairs, maze_pictures, recall, scene, smooth, taken_for_copies, words_alone
 from vilasr.data_engine import image_hash
 from vilasr.data_engine.image_hash import PictureSet, Thumbnails, thumbnail
 from vilasr.data_engine.leaks import Leak, Match, leak, leaks, normalised, read_benchmarks, report, words
@@ -128,11 +129,27 @@ def test_what_is_a_leak(world: Path, one: Example, expected: tuple[Match, str, s
         assert found.distance is None or 0 <= found.distance <= image_hash.RELATIVE
 
 
+def test_distance(world: Path) -> None:
+    shutil.copy(world / "benchmark" / "s4.png", world / "train" / "same.png")
+    for names, least, most in (("same.png",), 0, 0), (("same.png", "copy5.jpg"), 0, 0), (("copy4.jpg",), 1e-4, 0.1):
+        found = checked(world, example("t", *names))
+        assert found is not None
+        assert found.distance is not None
+        assert least <= found.distance <= most
+
+
 def test_the_question_is_named_rather_than_another_about_the_same_picture(world: Path) -> None:
     write(world / "benchmark" / "again.json", item("a0", "s0.png", question="Is there a cat?"), item("a1", "s0.png"))
     found = checked(world, example("t", "copy0.jpg", question="Is there a cat?"))
     assert found is not None
     assert (found.match, found.test_id) == (Match.QUESTION, "a0")
+
+
+def test_the_question_is_named_rather_than_one_with_more_of_the_pictures(world: Path) -> None:
+    sofa = example("t", "copy4.jpg", "copy5.jpg", "copy0.jpg", question="How long is the red sofa?")
+    found = checked(world, sofa)
+    assert found is not None
+    assert (found.match, found.test_id, found.share) == (Match.QUESTION, "v0", 0.6667)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +291,9 @@ def test_cache_is_used_and_noticed_to_be_old(world: Path) -> None:
     assert list(again.items) == list(first.items)
     assert found_in(world, again) == found_in(world, first) == (Match.PICTURE, "r0")
     before = os.stat(folder / "s0.png")
-    scene(50, 160, 120).save(folder / "s0.png")
+    scene(52, 40, 30).save(folder / "s0.png")  # smooth and small
+    with (folder / "s0.png").open("ab") as file:  # to the same size, which only the time tells apart
+        file.write(bytes(before.st_size - file.tell()))
     os.utime(folder / "s0.png", ns=(before.st_atime_ns, before.st_mtime_ns + 1))
     changed = read_benchmarks(folder, cache=cache)
     assert changed.thumbnails.made == {os.path.realpath(folder / "s0.png")}
@@ -318,6 +337,18 @@ def test_damaged_cache_is_made_anew(world: Path, damage: str, caplog: pytest.Log
     assert len(Thumbnails(cache)._known) == 3
 
 
+def test_any_damaged_byte_is_noticed_or_harmless(world: Path) -> None:
+    cache, rng = world / "cache.npz", Random(0)
+    read_benchmarks(world / "benchmark", names=["rooms"], cache=cache)
+    good, known = cache.read_bytes(), Thumbnails(cache)._known
+    pixels = good.index(b"pixels.npy") + 200
+    places = [n for n in range(len(good)) if not pixels < n < pixels + 4000]  # the rest is as the others
+    for _ in range(400):
+        place = rng.choice(places)
+        cache.write_bytes(good[:place] + bytes([rng.randrange(256)]) + good[place + 1 :])
+        assert Thumbnails(cache)._known in ({}, known)
+
+
 def test_a_cache_that_cannot_be_written_is_a_warning(world: Path, caplog: pytest.LogCaptureFixture) -> None:
     index = read_benchmarks(world / "benchmark", names=["rooms"], cache=world / "benchmark" / "s0.png" / "cache.npz")
     assert len(index) == 3
@@ -340,6 +371,15 @@ def test_others_are_not_found() -> None:
         assert false_pairs(mazes(side, Split.TRAIN, 250), mazes(side, Split.TEST, 250)) == 0
 
 
+def test_smooth_pictures_must_fit_closely(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All smooth pictures are alike in a way: some would be copies without the limit."""
+    images = [smooth(seed) for seed in range(300)]
+    assert false_pairs(images[:150], images[150:]) == 0
+    assert recall(images[:20], CHANGES["JPEG 50"]) == 1
+    monkeypatch.setattr(image_hash, "RELATIVE", 9.0)
+    assert false_pairs(images[:150], images[150:]) > 0
+
+
 @pytest.mark.parametrize(("size", "side"), [(3, 84), (4, 84), (4, 168), (5, 588)])
 def test_mazes_that_differ_in_one_wall_are_no_copies(size: int, side: int) -> None:
     assert taken_for_copies(size, side, 20) == 0
@@ -347,6 +387,8 @@ def test_mazes_that_differ_in_one_wall_are_no_copies(size: int, side: int) -> No
 
 def test_blank_pictures_and_empty_sets() -> None:
     black = thumbnail(Image.new("RGB", (64, 64)))
+    grain = np.random.default_rng(0).integers(0, 8, (40, 40), dtype=np.uint8)
+    assert PictureSet([grain]).copies([grain]) == [[]]
     assert PictureSet([black]).copies([black, thumbnail(scene(1))]) == [[], []]
     assert PictureSet([]).copies([thumbnail(scene(1))]) == [[]]
     assert PictureSet([black]).copies([]) == PictureSet([]).copies([]) == []

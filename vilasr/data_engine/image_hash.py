@@ -3,12 +3,14 @@
 A picture is kept as a thumbnail of its luminance, 40 x 40. A pair is looked for by the low frequencies of the
 thumbnails (what pHash takes the signs of, here not rounded to bits), then confirmed on the thumbnails themselves: each
 pixel of one must lie within the range of the 3 x 3 pixels around that place in the other, which forgives shifts of up
-to a pixel. `imagehash` was measured beside it (python -m tests.bench_leaks --imagehash): pictures of one style, as our
-mazes are, come as close to each other as a slightly cropped copy comes to its original, for any of its hashes; the
-confirmation tells them apart.
+to a pixel. `imagehash` was measured beside it (python -m tests.bench_leaks --imagehash): pictures of one style,
+as our mazes are, come as close to each other by any of its hashes as slightly cropped copies come to their originals.
+At a distance that finds 98 % of the copies, pHash of 64 and 256 bits takes 67 and 44 of 600 small training mazes for
+test mazes; the confirmation none of 2,000.
 
-Not found: pictures that are turned, mirrored, collaged, or cropped by more than about 2 % a side. Their colours are not
-compared. Pictures without content (one colour, almost) are never copies of each other.
+Not found: pictures that are turned, mirrored, collaged, or cropped by much more than 2 % a side. Colours are not
+compared, and small things are not seen: mazes of 6 x 6 cells and more that differ in a single wall may count as copies.
+Pictures without content (one colour, almost) are never copies of each other.
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ import contextlib
 import json
 import logging
 import os
-import zipfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -35,12 +36,12 @@ log = logging.getLogger(__name__)
 Thumbnail = NDArray[np.uint8]  # (SIDE, SIDE)
 Floats = NDArray[np.float32]
 
-SIDE = 40  # with 32 a single wall of a maze of 8 x 8 cells cannot be seen, with 48 a cropped small maze is missed
-# Set by tests/bench_leaks.py: between the worst of the copies and the best of the false pairs.
-ALIKE = 0.85  # least cosine of the low frequencies; copies have 0.90 and more
-LOCAL = 1.5  # a pixel out of the other's range, in standard deviations of the picture; false mazes have 1.7 and more
+SIDE = 40  # with 32 fewer walls are seen, with 48 slightly cropped mazes are missed
+# From measurements (tests/bench_leaks.py): values around them find as many copies and no more false ones.
+ALIKE = 0.85  # least cosine of the low frequencies; slightly cropped mazes have 0.9
+LOCAL = 1.75  # out of the other's range, in standard deviations: cropped mazes over 1.5, false ones over 2.2
 OUTLIERS = 3  # that many pixels may be further out
-RELATIVE = 0.2  # out of range on the whole, as a share of the range; copies have at most 0.15
+RELATIVE = 0.2  # out of range on the whole, as a share of the range; cropped small mazes have over 0.15
 BRIGHTNESS, CONTRAST = 40.0, 1.5  # grey levels and ratio by which two copies may differ
 BLANK = 3.0  # grey levels of standard deviation: less is a picture without content
 _FREQUENCIES = 8
@@ -86,13 +87,13 @@ class PictureSet:
             near = []
             for at in range(0, len(numbers), _BATCH):
                 some = numbers[at : at + _BATCH]
-                same, distances = confirmed(thumb, self._thumbs[some])
+                same, distances = _confirmed(thumb, self._thumbs[some])
                 near += [Near(int(n), float(d)) for n, d in zip(some[same], distances[same], strict=True)]
             found.append(sorted(near, key=lambda one: (one.distance, one.number)))
         return found
 
 
-def confirmed(thumb: Thumbnail, others: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], Floats]:
+def _confirmed(thumb: Thumbnail, others: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], Floats]:
     """Which of the others (n, SIDE, SIDE) are copies, and the distance of each."""
     pair = (thumb[None].astype(np.float32), others.astype(np.float32))
     (mean, other_mean), (std, other_std) = ([f(x, axis=(1, 2)) for x in pair] for f in (np.mean, np.std))
@@ -108,7 +109,7 @@ def confirmed(thumb: Thumbnail, others: NDArray[np.uint8]) -> tuple[NDArray[np.b
     spread = np.minimum(_rms((high - low).reshape(1, -1)), _rms((highs - lows).reshape(len(many), -1)))
     distance = (_rms(out) / np.maximum(spread, 1e-3)).astype(np.float32)
     same = (worst <= LOCAL) & (distance <= RELATIVE) & (abs(mean - other_mean) <= BRIGHTNESS) & (ratio <= CONTRAST)
-    return same & (np.minimum(std, other_std) >= BLANK), distance
+    return same, distance
 
 
 def _standard(thumbs: Floats) -> Floats:
@@ -226,6 +227,6 @@ def _read_cache(path: Path) -> dict[str, _Known]:
             }
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as exc:
+    except Exception as exc:  # zipfile and numpy make many things of damaged bytes, even SyntaxError
         log.warning("%s: damaged, or no file of thumbnails (%s); it is made anew", path, exc)
         return {}
