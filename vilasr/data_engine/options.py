@@ -98,12 +98,13 @@ def parse_options(description: str | None, argv: list[str] | None = None) -> Sam
         sampling = infer_options(parser, args)
     shard = sampling is not None and sampling.selection.shard is not None
     folder = args.dataset_dir or args.output
+    results: list[Any] = args.results or [args.output]
     report = (args.output or args.dataset_dir) / f"report_{args.preset}"
     return SampleOptions(
         settings=settings,
         stage=Stage(args.preset),
         sampling=sampling,
-        results=tuple(args.results) if args.results else (Path(args.output),),
+        results=tuple(results),
         report=report,
         dataset_dir=None if shard else folder,
         write_profile=args.write_profile,

@@ -245,12 +245,12 @@ def _empty_weights() -> Iterator[None]:
 
     register = torch.nn.Module.register_parameter
 
-    def register_empty(module: Any, name: str, param: Any) -> None:
-        register(module, name, param)
+    def register_empty(self: Any, name: str, param: Any) -> None:
+        register(self, name, param)
         if param is not None:
             empty = torch.nn.Parameter(param.detach().to("meta"), requires_grad=param.requires_grad)
             vars(empty).update(vars(param))
-            module._parameters[name] = empty
+            self._parameters[name] = empty
 
     torch.nn.Module.register_parameter = register_empty
     try:
