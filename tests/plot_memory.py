@@ -14,13 +14,9 @@ import json
 import sys
 from pathlib import Path
 
-import matplotlib
+import matplotlib.pyplot as plt
 
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt  # after the backend
-
-from tests.plot_grpo import COLOURS, STYLE
+from vilasr.plots.style import COLOURS, STYLE, write
 
 
 def samples(folder: Path) -> list[dict]:
@@ -48,11 +44,7 @@ def draw(runs: list[tuple[str, Path]], out: Path) -> None:
             axis.legend(loc="upper left", frameon=False)
         axes[0][0].set_ylabel("GiB by nvidia-smi")
         figure.tight_layout()
-        for kind in ("png", "svg"):
-            figure.savefig(
-                out.with_name(f"{out.name}.{kind}"), dpi=110, metadata={"Date": None} if kind == "svg" else {}
-            )
-        plt.close(figure)
+        write(figure, out)
 
 
 def main() -> int:

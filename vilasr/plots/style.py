@@ -1,0 +1,64 @@
+"""What all pictures share: colours that the colour-blind tell apart, curves, and files that are the same each time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt  # after the backend
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+STYLE: dict[Any, Any] = {"svg.hashsalt": "vilasr", "svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans"]}
+_DOTS, _POINTS = 120, 450  # in a panel, of all curves together: keeps the SVG small
+_DECIMALS = re.compile(r"(\d\.\d\d)\d+")  # of points, more than a screen shows
+
+Curve = tuple[str, np.ndarray, np.ndarray]  # name, steps, values
+
+
+def moving_mean(values: np.ndarray, window: int) -> np.ndarray:
+    """Of each value and those before it, `window` in all; of fewer at the beginning."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(0, ends - window)
+    return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def draw_curves(axes: Axes, title: str, curves: Sequence[Curve], window: int) -> None:
+    """Faint: single steps; bold: the mean of the last `window`."""
+    for number, (name, steps, values) in enumerate(curves):
+        colour = COLOURS[number % len(COLOURS)]
+        means = moving_mean(values, window)
+        some = slice(None, None, max(1, -(-len(steps) * len(curves) // _POINTS)))
+        if len(steps) * len(curves) <= _DOTS:
+            axes.plot(steps, values, "o", color=colour, alpha=0.3, markersize=3.5, markeredgewidth=0)
+        else:
+            axes.plot(steps[some], values[some], color=colour, alpha=0.25, linewidth=0.6)
+        axes.plot(steps[some], means[some], color=colour, linewidth=1.8, label=name)
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("step", fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    if not any(len(steps) for _, steps, _ in curves):
+        axes.text(0.5, 0.5, "not logged", transform=axes.transAxes, ha="center", fontsize=8, color="grey")
+
+
+def write(figure: Figure, out: Path) -> list[Path]:
+    """As PNG and as SVG, without dates or random names in it."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    png, svg = out.with_name(f"{out.name}.png"), out.with_name(f"{out.name}.svg")
+    figure.savefig(png, dpi=90, metadata={"Software": None})
+    figure.savefig(svg, metadata={"Date": None, "Creator": None})
+    svg.write_text(_DECIMALS.sub(r"\1", svg.read_text(encoding="utf-8")), encoding="utf-8")
+    plt.close(figure)
+    return [png, svg]
