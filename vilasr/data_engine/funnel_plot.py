@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vilasr.data_engine.funnel import Funnel, Row
 
@@ -13,16 +12,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLOURS = ("#0072b2", "#56b4e9")  # told apart by the colour-blind: filters, selections
-STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "vilasr",
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "text.parse_math": False,  # a source may have a dollar sign in its name
-}
 COLUMNS = 3  # of the pictures by source
 _TITLE = 36  # characters
-_DECIMALS = re.compile(r"(\d\.\d\d)\d+")  # of points, more than a screen shows
 
 
 def plot(funnel: Funnel, path: Path) -> list[Path]:
@@ -31,9 +22,9 @@ def plot(funnel: Funnel, path: Path) -> list[Path]:
 
     Raises ModuleNotFoundError saying what to do without matplotlib, which is no part of the core."""
     try:
-        import matplotlib
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        import matplotlib.pyplot as plt
+
+        from vilasr.plots.style import STYLE, write
     except ModuleNotFoundError as exc:
         message = f"{path}: the picture needs matplotlib ({exc}); use the environment setup.sh makes, or install it"
         raise ModuleNotFoundError(message, name=exc.name) from exc
@@ -43,20 +34,14 @@ def plot(funnel: Funnel, path: Path) -> list[Path]:
     columns = 2 if len(sources) == 4 else min(COLUMNS, len(sources)) or 1
     lines = -(-len(sources) // columns)
     high = 0.8 + 0.32 * len(funnel.stages)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9, high * (1 + 0.75 * lines)), layout="constrained")
-        FigureCanvasAgg(figure)  # no window, whatever the user's settings say
+    with plt.rc_context(STYLE):
+        figure = plt.figure(figsize=(9, high * (1 + 0.75 * lines)), layout="constrained")
         grid = figure.add_gridspec(1 + lines, columns, height_ratios=[1, *[0.75] * lines])
         _draw(figure.add_subplot(grid[0, :]), "all episodes", funnel.overall(), filters)
         for number, (name, rows) in enumerate(sources.items()):
             axes = figure.add_subplot(grid[1 + number // columns, number % columns])
             _draw(axes, name or "no source", rows, filters, small=True, stages=number % columns == 0)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        png, svg = path.with_name(f"{path.name}.png"), path.with_name(f"{path.name}.svg")
-        figure.savefig(png, dpi=110, metadata={"Software": None})
-        figure.savefig(svg, metadata={"Date": None, "Creator": None})
-    svg.write_text(_DECIMALS.sub(r"\1", svg.read_text(encoding="utf-8")), encoding="utf-8")
-    return [png, svg]
+        return write(figure, path)
 
 
 def _draw(axes: Axes, title: str, rows: Sequence[Row], filters: int, small: bool = False, stages: bool = True) -> None:

@@ -18,7 +18,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-STYLE: dict[Any, Any] = {"svg.hashsalt": "vilasr", "svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans"]}
+STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "vilasr",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "text.parse_math": False,  # a name may have a dollar sign
+}
 _DOTS, _POINTS = 120, 450  # in a panel, of all curves together: keeps the SVG small
 _DECIMALS = re.compile(r"(\d\.\d\d)\d+")  # of points, more than a screen shows
 
