@@ -21,11 +21,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vilasr.engines.base import EngineDied
 from vilasr.infer_options import AskOptions, parse_options
-from vilasr.prompts import ProfileError
-from vilasr.run_files import run_files
-from vilasr.tasks import DataError
+from vilasr.run_files import exit_status, run_files
 from vilasr.traces import StopReason
 
 log = logging.getLogger("infer")
@@ -55,28 +52,11 @@ def ask(options: AskOptions) -> int:
     return 0
 
 
-def main() -> int:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    goes_on = "What is written stays; the same command goes on from there"
-    if "--overwrite" in sys.argv:
-        goes_on += ", without --overwrite"
-    for name in ("httpx", "httpx2"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # a line a request
-    failed = 0
-    try:
-        options = parse_options(__doc__)
-        if isinstance(options, AskOptions):
-            return ask(options)
-        failed = run_files(options)
-    except (DataError, ProfileError) as exc:
-        log.error("infer: %s", exc)
-        return 2
-    except (EngineDied, OSError) as exc:
-        log.error("infer: %s\n%s.", exc, goes_on)
-        return 3
-    except KeyboardInterrupt:
-        log.error("infer: stopped. %s.", goes_on)
-        return 130
+def run() -> int:
+    options = parse_options(__doc__)
+    if isinstance(options, AskOptions):
+        return ask(options)
+    failed = run_files(options)
     if failed and not options.allow_errors:
         log.error("infer: %d items failed; their rows say why. --retry-errors runs them again.", failed)
         return 1
@@ -84,4 +64,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status("infer", run))

@@ -121,6 +121,76 @@ def test_bad_rows_name_the_field():
         parse_row([1])
 
 
+@pytest.mark.parametrize(
+    ("field", "values", "message"),
+    [
+        ("id", [None, 3, ["a"]], "must be a text"),
+        ("id", ["\ud83d"], r"'\\ud83d' holds half a character"),
+        ("digest", [None, 3], "must be a text"),
+        ("config", [None, 3], "must be a text"),
+        ("question", [None, 5, ["a"]], "must be a text"),
+        ("truth", [None, 3, float("nan")], "must be a text"),
+        ("answer", [3, ["A"], True], "must be a text"),
+        ("task", [None, 7], "must be a text"),
+        ("task", ["\ud83d"], "half a character"),
+        ("data_type", [None, 7], "must be a text"),
+        ("data_type", ["a\udc00"], "half a character"),
+        ("benchmark", [None, 7, {}], "must be a text"),
+        ("benchmark", ["\ud83d"], "half a character"),
+        ("detail", [None, 7], "must be a text"),
+        ("feedback", [None, 7], "must be a text"),
+        ("options", [None, "ABCD", {"A": "x"}, [1, 2]], "must be a list of texts"),
+        ("image_files", [None, "abc", [None]], "must be a list of texts"),
+        ("sample", [None, float("inf"), float("nan"), 1.5, "1", True], "is not a whole number"),
+        ("grid_size", [float("inf"), float("nan"), 1.5, "6", [6, 6]], "is not a whole number"),
+        ("usage", [None, 3, {"turns": "many"}, {"turns": None}, {"turns": 10**400}], "must be an object of numbers"),
+        ("usage", [{"turns": float("inf")}, {"turns": float("nan")}], "must be an object of finite numbers"),
+    ],
+)
+def test_a_field_of_the_wrong_type_is_named(field, values, message):
+    row = rows()[0]
+    for value in values:
+        with pytest.raises(DataError, match=f"^{field}: .*{message}"):
+            parse_row({**row, field: value})
+
+
+def test_a_huge_number_in_the_trace_is_an_error_of_the_row():
+    row = rows()[0]
+    step = {**row["steps"][0], "marks": [{"index": float("inf"), "label": "a", "bbox_2d": [1, 2, 3, 4]}]}
+    with pytest.raises(DataError, match="wrong type or value"):
+        parse_row({**row, "steps": [step]})
+
+
+def test_what_older_files_hold_is_still_read():
+    row = rows()[0]
+    older = {k: v for k, v in row.items() if k not in ("sample", "grid_size", "usage", "feedback")}
+    result = parse_row({**older, "question": "\ud800", "answer": None})
+    assert (result.sample, result.feedback, result.usage, result.trace.answer) == (0, "real", {}, None)
+    assert (result.example.question, result.example.grid_size) == ("\ud800", None)
+    assert parse_row({**row, "sample": 2.0, "grid_size": 6.0}).example.grid_size == 6
+    unread = broken_row("x", "", "maze", "c", "no image")
+    oldest = parse_row({k: v for k, v in unread.items() if k not in ("sample", "task", "benchmark")})
+    assert (oldest.sample, oldest.task, oldest.source, oldest.data_type) == (0, "", "", "")
+
+
+def test_an_unread_item_keeps_what_is_known_of_it():
+    plain = broken_row("x", "", "maze", "c", "no image")
+    assert "data_type" not in plain
+    assert (parse_row(plain).source, parse_row(plain).data_type) == ("maze", "")
+    known = parse_row(broken_row("x", "d", "rl", "c", "no image", 3, "route", "spatial_r1"))
+    assert (known.source, known.data_type, known.task, known.sample) == ("rl", "spatial_r1", "route", 3)
+    assert (known.example, known.trace, known.detail) == (None, None, "no image")
+    for field in ("id", "task", "benchmark", "data_type", "detail"):
+        with pytest.raises(DataError, match=f"^{field}: must be a text, not int"):
+            parse_row({**plain, field: 7})
+
+
+def test_a_result_has_its_items_source():
+    result = parse_row({**rows()[0], "benchmark": "rl", "data_type": "vqa"})
+    assert (result.source, result.data_type) == ("rl", "vqa")
+    assert (result.example.source, result.example.data_type) == ("rl", "vqa")
+
+
 def test_hostile_text_survives(tmp_path):
     row = {**rows()[0], "question": "\ud800 \u2028 \n </script>"}
     with ResultsWriter(tmp_path, CONFIG) as writer:

@@ -20,58 +20,93 @@ Exit status: 0 done; 1 some item or line could not be read or run, or nothing wa
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+
+import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vilasr.data_engine.build import Built, Share, build, write_report
+from vilasr.data_engine.candidate import source_of
 from vilasr.data_engine.keep_out import KeepOut
 from vilasr.data_engine.leaks import read_benchmarks
 from vilasr.data_engine.options import SampleOptions, parse_options
 from vilasr.data_engine.presets import filters
 from vilasr.data_engine.reading import asked_profile, find_results
-from vilasr.data_engine.writer import Target
-from vilasr.engines.base import EngineDied
-from vilasr.prompts import Profile, ProfileError, load_profile
-from vilasr.run_files import Hooks, run_files
-from vilasr.tasks import DataError
+from vilasr.data_engine.writer import Target, check_target
+from vilasr.infer_options import InferOptions
+from vilasr.prompts import Profile, load_profile
+from vilasr.run_files import Hooks, Items, exit_status, run_files
+from vilasr.tasks import BrokenItem, DataError, read_examples
 
 log = logging.getLogger("sample_traces")
 
+LEFT_OUT = "left_out.json"  # beside results: the questions that were not sampled, being in a benchmark
 
-def sample(options: SampleOptions, keep_out: KeepOut | None) -> int:
+
+def results_folder(sampling: InferOptions, data: Path) -> Path:
+    shard = sampling.selection.shard
+    return sampling.output / data.stem / (shard.folder if shard else "")
+
+
+def sample(options: SampleOptions, sampling: InferOptions, keep_out: KeepOut | None) -> int:
     """Returns how many items failed."""
-    assert options.sampling is not None
     share = Share(filters(options.settings))
-    shard = options.sampling.selection.shard
-    for results in options.sampling.output.rglob("results.jsonl"):
-        if shard is None or results.parent.name == shard.folder:
-            share.add_file(results)
-    hooks = Hooks(judge=share.add_row)
-    failed = run_files(options.sampling, hooks if keep_out is None else replace(hooks, fit=keep_out.items))
+    for data in sampling.data if not sampling.overwrite else ():
+        share.add_file(results_folder(sampling, data) / "results.jsonl")
+
+    def fit(items: Items, data: Path) -> Items:
+        if keep_out is None:
+            return items
+        kept = keep_out.items(items, data)
+        folder = results_folder(sampling, data)
+        folder.mkdir(parents=True, exist_ok=True)
+        keep_out.save(folder / LEFT_OUT)
+        return kept
+
+    failed = run_files(sampling, Hooks(fit, share.add_row))
     log.info("%d episodes, %d pass the filters", share.seen, share.kept)
     return failed
 
 
 def filtered(options: SampleOptions, keep_out: KeepOut | None) -> Built:
-    assert options.dataset_dir is not None
     files = find_results(options.results)
+    for file in files:
+        if keep_out is not None and (file.parent / LEFT_OUT).is_file():
+            keep_out.load(file.parent / LEFT_OUT)
     asked = {file: asked_profile(file) for file in files}
-    profile = load_profile(options.write_profile) if options.write_profile else _only(asked)
-    target = Target(
-        options.dataset_dir, options.stage, profile, options.data_root, options.overwrite_dataset, options.workers
+    target = target_of(options, load_profile(options.write_profile) if options.write_profile else _only(asked))
+    current = questions(options.sampling) if options.sampling else {}
+    built = build(
+        files, options.settings, target, lambda file: asked[file].coordinates, keep_out, options.seed, bar, current.get
     )
-    built = build(files, options.settings, target, lambda file: asked[file].coordinates, keep_out, options.seed, bar)
     print(write_report(built, options.settings, target, keep_out, options.report))
     return built
 
 
+def target_of(options: SampleOptions, profile: Profile) -> Target:
+    assert options.dataset_dir is not None
+    return Target(
+        options.dataset_dir, options.stage, profile, options.data_root, options.overwrite_dataset, options.workers
+    )
+
+
+def questions(sampling: InferOptions) -> dict[Path, set[tuple[str, str]]]:
+    """By results file the questions its data has now: what was sampled of an earlier version is not learned from."""
+    return {
+        (results_folder(sampling, data) / "results.jsonl").resolve(): {
+            (item.id, item.digest()) for item in read_examples(data)
+        }
+        for data in sampling.data
+    }
+
+
 def _only(asked: dict[Path, Profile]) -> Profile:
-    profiles = {profile.source: profile for profile in asked.values()}
+    profiles = {json.dumps(yaml.safe_load(one.source), sort_keys=True): one for one in asked.values()}
     if len(profiles) > 1:
         names = ", ".join(sorted({profile.name for profile in profiles.values()}))
         raise DataError(f"the results were sampled with {len(profiles)} profiles ({names}); name one: --write-profile")
@@ -84,44 +119,50 @@ def bar(title: str, total: int) -> Callable[[], object]:
     return tqdm(total=total, desc=title, unit="episode", mininterval=0.5 if sys.stderr.isatty() else 10.0).update
 
 
-def run(options: SampleOptions) -> int:
-    keep_out = None
-    if options.benchmark_dir is not None:
-        index = read_benchmarks(options.benchmark_dir, cache=options.report.parent / ".benchmark_pictures.npz")
-        keep_out = KeepOut(index, options.data_root)
-    failed = sample(options, keep_out) if options.sampling is not None else 0
-    allowed = options.sampling is not None and options.sampling.allow_errors
+def known_questions(options: SampleOptions) -> KeepOut | None:
+    if options.benchmark_dir is None:
+        return None
+    cache = options.report.parent / ".benchmark_pictures.npz"
+    index = read_benchmarks(options.benchmark_dir, options.data_root, cache=cache)
+    if not len(index):
+        raise DataError(
+            f"{options.benchmark_dir}: holds no benchmark to keep out of training; put them there (README.md), name "
+            "their folder with --benchmark-dir, or say --no-benchmark-check"
+        )
+    return KeepOut(index, options.data_root)
+
+
+def check_ahead(options: SampleOptions, sampling: InferOptions) -> None:
+    """What would stop the end is told before hours of sampling. Raises DataError, ProfileError."""
+    profile = load_profile(options.write_profile) if options.write_profile else sampling.profile
+    items = [item for data in sampling.data for item in read_examples(data)]
+    check_target(target_of(options, profile), {source_of(item) for item in items if not isinstance(item, BrokenItem)})
+
+
+def run() -> int:
+    options = parse_options(__doc__)
+    sampling, failed = options.sampling, 0
+    keep_out = known_questions(options)
+    if sampling is not None:
+        if options.dataset_dir is not None:
+            check_ahead(options, sampling)
+        failed = sample(options, sampling, keep_out)
+        if failed:
+            log.error("sample_traces: %d items failed; their rows say why. --retry-errors runs them again.", failed)
+        failed *= not sampling.allow_errors
     if options.dataset_dir is None:
         log.info("this shard is sampled; with the others done: --results %s", options.results[0])
-        return 1 if failed and not allowed else 0
+        return 1 if failed else 0
     built = filtered(options, keep_out)
     written = built.written
     log.info("%d conversations; report: %s", len(written.kept), options.report)
     if not written.kept:
-        log.error("sample_traces: no episode was kept; the table says which filter took most")
+        log.error("sample_traces: no episode was kept, and nothing was written; the table says where they went")
         return 1
     names = ",".join(written.datasets)
     log.info("to train on them: train_%s.sh dataset_dir=%s dataset=%s", options.stage, options.dataset_dir, names)
-    return 1 if (failed and not allowed) or built.judgement.unreadable else 0
-
-
-def main() -> int:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for name in ("httpx", "httpx2"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # a line a request
-    goes_on = "What is written stays; the same command goes on from there"
-    try:
-        return run(parse_options(__doc__))
-    except (DataError, ProfileError) as exc:
-        log.error("sample_traces: %s", exc)
-        return 2
-    except (EngineDied, OSError) as exc:
-        log.error("sample_traces: %s\n%s.", exc, goes_on)
-        return 3
-    except KeyboardInterrupt:
-        log.error("sample_traces: stopped. %s.", goes_on)
-        return 130
+    return 1 if failed or built.judgement.unreadable else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status("sample_traces", run))

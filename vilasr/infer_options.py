@@ -155,6 +155,9 @@ def infer_options(
     feedback: FeedbackMode = FeedbackMode.REAL,
 ) -> InferOptions:
     """From checked arguments of the groups here and `output`. Raises as `parse_options`."""
+    names = [*args.benchmarks, *(path.stem for path in args.data)]
+    if len(set(names)) < len(names):
+        parser.error("--data files of the same name would write to the same folder")
     source, profile, sampling = chosen_model(parser, args, preset)
     data = tuple([args.benchmark_dir / f"{name}.json" for name in args.benchmarks] + args.data)
     for path in data:
@@ -192,8 +195,6 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     names = [*args.benchmarks, *(path.stem for path in args.data)]
     if not names:
         parser.error("name what to run: --benchmarks, --data, or --image and --question")
-    if len(set(names)) < len(names):
-        parser.error("--data files of the same name would write to the same folder")
     if args.output is None:
         parser.error("--output: name a folder for the results")
     if args.options:

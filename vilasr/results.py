@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from vilasr.fields import name_field, numbers, text_field, texts_field, whole_number
 from vilasr.tasks import DataError, Example, QuestionType
 from vilasr.traces import StopReason, Trace, trace_from_json, trace_to_json
 
@@ -52,9 +53,17 @@ def result_row(
 
 
 def broken_row(
-    item_id: str, digest: str, source: str, config: str, error: str, sample: int = 0, task: str = ""
+    item_id: str,
+    digest: str,
+    source: str,
+    config: str,
+    error: str,
+    sample: int = 0,
+    task: str = "",
+    data_type: str = "",
 ) -> dict[str, Any]:
-    """The line of an item that could not be read. `task`, where it is known, says in which mean it counts as wrong."""
+    """The line of an item that could not be read. `task` and `data_type`, where they are known, say in which means it
+    counts as wrong."""
     return {
         "id": item_id,
         "digest": digest,
@@ -62,6 +71,7 @@ def broken_row(
         "config": config,
         "benchmark": source,
         "task": task,
+        **({"data_type": data_type} if data_type else {}),
         "stop_reason": StopReason.INPUT_ERROR,
         "detail": error,
         "answer": None,
@@ -70,8 +80,9 @@ def broken_row(
 
 @dataclass(frozen=True)
 class Result:
-    """A line read back. `example` and `trace` are None where the item could not be read (`detail` says why). `sample`
-    counts an item's episodes from 0; `scores` are such as came with the results, by the name of their rule."""
+    """A line read back. `example` and `trace` are None where the item could not be read (`detail` says why); `task`,
+    `source` (the benchmark or data file) and `data_type` then say what is known of it, and are "" where nothing is.
+    `sample` counts an item's episodes from 0; `scores` are such as came with the results, by the name of their rule."""
 
     id: str
     digest: str
@@ -85,34 +96,45 @@ class Result:
     feedback: str = "real"  # what the model was shown after a drawing, see vilasr.feedback
     usage: Mapping[str, float] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
+    source: str = ""
+    data_type: str = ""
 
 
 def parse_row(row: Any) -> Result:
-    """Raises DataError naming the field."""
+    """Raises DataError naming the field. Names (id, task, data type, benchmark) with a lone surrogate are refused:
+    files are named by them."""
     if not isinstance(row, dict):
         raise DataError("must be an object")
     try:
-        item_id, digest, config = str(row["id"]), str(row["digest"]), str(row["config"])
-        sample, task = int(row.get("sample", 0)), str(row.get("task", ""))
+        item_id, digest, config = name_field(row, "id"), text_field(row, "digest"), text_field(row, "config")
+        sample, detail = whole_number(row.get("sample", 0), "sample"), text_field(row, "detail")
         if row["stop_reason"] == StopReason.INPUT_ERROR:
-            return Result(item_id, digest, config, None, None, detail=str(row["detail"]), sample=sample, task=task)
+            task, source, data_type = (name_field(row, key, "") for key in ("task", "benchmark", "data_type"))
+            return Result(
+                item_id, digest, config, None, None, (), detail, sample, task, source=source, data_type=data_type
+            )
+        grid_size = row.get("grid_size")  # older rows have none
         example = Example(
             id=item_id,
-            question=row["question"],
-            options=tuple(row["options"]),
-            answer=row["truth"],
-            image_paths=tuple(row["image_files"]),
+            question=text_field(row, "question"),
+            options=texts_field(row, "options"),
+            answer=text_field(row, "truth"),
+            image_paths=texts_field(row, "image_files"),
             question_type=QuestionType(row["question_type"]),
-            task=row["task"],
-            data_type=row["data_type"],
-            grid_size=None if row.get("grid_size") is None else int(row["grid_size"]),  # older rows have none
-            source=row["benchmark"],
+            task=name_field(row, "task"),
+            data_type=name_field(row, "data_type"),
+            grid_size=None if grid_size is None else whole_number(grid_size, "grid_size"),
+            source=name_field(row, "benchmark"),
         )
+        if row["answer"] is not None:
+            text_field(row, "answer")
         trace = trace_from_json(example.id, row)
-        usage = {str(name): float(count) for name, count in row.get("usage", {}).items()}
+        usage = numbers(row.get("usage", {}), "usage")
     except KeyError as exc:
         raise DataError(f"field {exc} is missing") from exc
-    except (TypeError, ValueError, AttributeError) as exc:
+    except DataError:
+        raise
+    except (TypeError, ValueError, AttributeError, OverflowError) as exc:
         raise DataError(f"a field has the wrong type or value ({exc})") from exc
     return Result(
         id=item_id,
@@ -121,11 +143,13 @@ def parse_row(row: Any) -> Result:
         example=example,
         trace=trace,
         image_files=example.image_paths,
-        detail=trace.detail,
+        detail=detail,
         sample=sample,
         task=example.task,
-        feedback=str(row.get("feedback", "real")),
+        feedback=text_field(row, "feedback", "real"),
         usage=usage,
+        source=example.source,
+        data_type=example.data_type,
     )
 
 

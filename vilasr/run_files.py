@@ -14,6 +14,7 @@ from vilasr.engines.base import Engine, EngineDied
 from vilasr.engines.start import start_engine
 from vilasr.feedback import FeedbackMode, circle
 from vilasr.infer_options import InferOptions
+from vilasr.prompts import ProfileError
 from vilasr.results import ResultsWriter
 from vilasr.runner import Progress, Run, run_items
 from vilasr.selection import select
@@ -22,6 +23,28 @@ from vilasr.tasks import BrokenItem, DataError, Example, read_examples
 log = logging.getLogger(__name__)
 
 Items = list[Example | BrokenItem]
+
+
+def exit_status(name: str, run: Callable[[], int]) -> int:
+    """What a program with a model ends with: that of `run`, or 2 for data or settings that cannot be used, 3 for an
+    engine that fails or a full disk, 130 where it is stopped; with one message."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for client in ("httpx", "httpx2"):
+        logging.getLogger(client).setLevel(logging.WARNING)  # a line a request
+    goes_on = "What is written stays; the same command goes on from there"
+    if "--overwrite" in sys.argv:
+        goes_on += ", without --overwrite"
+    try:
+        return run()
+    except (DataError, ProfileError) as exc:
+        log.error("%s: %s", name, exc)
+        return 2
+    except (EngineDied, OSError) as exc:
+        log.error("%s: %s\n%s.", name, exc, goes_on)
+        return 3
+    except KeyboardInterrupt:
+        log.error("%s: stopped. %s.", name, goes_on)
+        return 130
 
 
 @dataclass(frozen=True)

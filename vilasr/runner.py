@@ -116,12 +116,12 @@ async def _run_item(item: Example | BrokenItem, sample: int, run: Run, config: s
     except DataError as exc:
         progress.failed += 1
         log.error("%s", exc)
-        return broken_row(item.id, item.digest(), item.source, config, str(exc), sample, item.task)
+        return broken_row(item.id, item.digest(), item.source, config, str(exc), sample, item.task, item.data_type)
     except Exception as exc:  # a defect of ours or the image library's must not take the other items along
         progress.failed += 1
         log.exception("item %s", item.id)
         detail = f"{run.data_file}: item {item.id}: {type(exc).__name__}: {exc}"
-        return broken_row(item.id, item.digest(), item.source, config, detail, sample, item.task)
+        return broken_row(item.id, item.digest(), item.source, config, detail, sample, item.task, item.data_type)
     session = run.engine.session(run.item_seed(item.id, sample))
     try:
         trace = await run_episode(episode, run.engine, session)

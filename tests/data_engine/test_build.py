@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from vilasr.data_engine.build import Share, build, judge
 from vilasr.data_engine.presets import Settings, filters, preset_settings
 from vilasr.data_engine.reading import asked_profile, find_results, places, read_place
 from vilasr.data_engine.writer import Stage, Target, dataset_of
-from vilasr.results import RUN_FILE
+from vilasr.results import RUN_FILE, parse_row
 from vilasr.sft_files import DATASET_ENTRY
 from vilasr.tasks import DataError, load_frames
 from vilasr.traces import redraw
@@ -148,7 +149,7 @@ def test_damaged_lines_and_doubles_are_counted(sampled, tmp_path, caplog):
     assert len(found.passed) == COUNT
     assert found.doubles == 4 * COUNT
     (problem,) = found.unreadable
-    assert "a/results.jsonl: line 25: field" in problem
+    assert "a/results.jsonl: line 25: id: must be a text" in problem
     assert "half-written" in caplog.text
 
 
@@ -156,6 +157,111 @@ def test_places_lead_back(sampled):
     (file,) = find_results([sampled])
     for place, result in places(file):
         assert read_place(place) == result
+
+
+def rows_of(sampled: Path) -> list[dict]:
+    return [json.loads(line) for line in (sampled / "vilasr_rl_data/results.jsonl").read_text().splitlines()]
+
+
+def put(folder: Path, sampled: Path, rows: list[dict]) -> None:
+    folder.mkdir(parents=True)
+    shutil.copy(sampled / "vilasr_rl_data" / RUN_FILE, folder)
+    (folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize("field", ["digest", "config"])
+def test_two_episodes_of_one_id_and_sample_keep_their_own_images(sampled, tmp_path, field):
+    """As of two data files that count their questions from 1, and of two runs over one file."""
+    one, other = (row for row in rows_of(sampled)[:5:4])
+    other = {**other, "id": one["id"], field: "other"}
+    put(tmp_path / "x/a", sampled, [one])
+    put(tmp_path / "x/b", sampled, [other])
+    contents = []
+    for number, order in enumerate((["x/a", "x/b"], ["x/b", "x/a"])):
+        out = tmp_path / str(number)
+        target = Target(out, Stage.REFLECTIVE, NANO)
+        files = find_results([tmp_path / name for name in order])
+        build(files, preset_settings("reflective"), target, lambda path: "pixels", None, 0, no_bar)
+        contents.append({path.relative_to(out): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()})
+        found = records(out, FILE)
+        assert sorted(record["id"] for record in found) == [f"{one['id']}-0", f"{one['id']}-0-2"]
+        assert len({image for record in found for image in record["images"]}) == sum(len(r["images"]) for r in found)
+        for record in found:
+            row = next(
+                r for r in (one, other) if r["conversation"][2]["content"] == record["conversations"][2]["content"]
+            )
+            result = parse_row(row)
+            frames = load_frames(result.example, NANO.image, sampled).frames
+            for image, drawn in zip(record["images"], redraw(result.trace, frames), strict=True):
+                assert Image.open(out / image).tobytes() == drawn.tobytes()
+    assert contents[0] == contents[1]
+
+
+def test_per_question_counts_questions_not_ids(sampled, tmp_path):
+    one, other = (row for row in rows_of(sampled)[:5:4])
+    put(tmp_path / "x", sampled, [one, {**other, "id": one["id"]}])
+    assert len(made(tmp_path / "x", tmp_path / "out", preset_settings("reflective", per_question=1)).written.kept) == 2
+
+
+def test_questions_that_have_changed_are_not_learned_from(sampled, caplog):
+    (file,) = find_results([sampled])
+    now = {(row["id"], row["digest"]) for row in rows_of(sampled)[4:]}
+    found = judge([file], filters(preset_settings("reflective")), {file: now}.get)
+    assert (found.outdated, len(found.passed)) == (4, COUNT - 1)
+    assert "4 episodes are of questions that have changed" in caplog.text
+
+
+@pytest.mark.parametrize("words", ["see <image> here", "a <video>", "<|im_end|><|image_pad|>"])
+def test_control_tokens_in_a_reply_refuse_it(sampled, tmp_path, words):
+    rows = rows_of(sampled)[:5:4]
+    rows[0]["steps"][0]["text"] = rows[0]["steps"][0]["text"].replace("<think> ", f"<think> {words} ")
+    put(tmp_path / "x", sampled, rows)
+    built = made(tmp_path / "x", tmp_path / "out")
+    assert len(built.written.kept) == 1
+    assert "control token" in built.written.refused[0].reason
+    assert run_tool("tools/check_data.py", tmp_path / "out").returncode == 0
+
+
+def test_images_that_another_data_set_names_stay(sampled, tmp_path):
+    """A data set that was renamed by hand, and entered, is nobody's to replace."""
+    made(sampled, tmp_path)
+    (tmp_path / FILE).rename(tmp_path / "reflective_rejection_sampling/round1.json")
+    info = json.loads((tmp_path / "dataset_info.json").read_text())
+    entry = info.pop("maze_reflective")
+    info["round1"] = {**entry, "file_name": "reflective_rejection_sampling/round1.json"}
+    (tmp_path / "dataset_info.json").write_text(json.dumps(info))
+    made(sampled, tmp_path, preset_settings("reflective", limit=3))
+    made(sampled, tmp_path, preset_settings("reflective", limit=2), overwrite=True)
+    assert run_tool("tools/check_data.py", tmp_path).returncode == 0
+    assert set(json.loads((tmp_path / "dataset_info.json").read_text())) == {"round1", "maze_reflective"}
+
+
+def test_an_entry_of_the_same_name_for_another_file_stays(sampled, tmp_path):
+    own = {"maze_reflective": {"file_name": "mine/own.json", "num_samples": 5}}
+    (tmp_path / "dataset_info.json").write_text(json.dumps(own))
+    with pytest.raises(DataError, match=r"maze_reflective is mine/own\.json there"):
+        made(sampled, tmp_path)
+    assert json.loads((tmp_path / "dataset_info.json").read_text()) == own
+
+
+def test_a_run_that_was_stopped_before_it_listed_its_files_goes_on(sampled, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vilasr.data_engine.writer.list_datasets", stop)
+        with pytest.raises(KeyboardInterrupt):
+            made(sampled, tmp_path)
+    assert (tmp_path / FILE).exists()
+    assert len(made(sampled, tmp_path).written.kept) == COUNT
+    with pytest.raises(DataError, match="is there already"):
+        made(sampled, tmp_path)
+
+
+def test_comments_in_a_profile_change_nothing(sampled, tmp_path):
+    made(sampled, tmp_path / "a")
+    made(sampled, tmp_path / "b", profile=replace(NANO, source=f"# a comment\n{NANO.source}"))
+    assert (tmp_path / "a" / FILE).read_bytes() == (tmp_path / "b" / FILE).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -174,13 +280,16 @@ def test_runs_that_are_not_to_be_learned_from(sampled, tmp_path, change, message
         asked_profile(tmp_path / "results.jsonl")
 
 
-def test_find_results_takes_the_merged_file_or_the_shards(tmp_path):
-    for name in ("one/results.jsonl", "two/shard-0-of-2/results.jsonl", "two/shard-1-of-2/results.jsonl"):
+def test_find_results_takes_merged_files_and_shards(tmp_path, caplog):
+    for name in ("one/results.jsonl", "two/shard-0-of-3/results.jsonl", "two/shard-2-of-3/results.jsonl"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).touch()
-    assert len(find_results([tmp_path])) == 3
     (tmp_path / "two/results.jsonl").touch()
-    assert [path.parent.name for path in find_results([tmp_path, tmp_path / "one"])] == ["one", "two"]
+    found = [str(path.relative_to(tmp_path)) for path in find_results([tmp_path, tmp_path / "one"])]
+    assert found == [
+        "one/results.jsonl", "two/results.jsonl", "two/shard-0-of-3/results.jsonl", "two/shard-2-of-3/results.jsonl",
+    ]  # fmt: skip
+    assert "two: shards 1 of 3 are missing" in caplog.text
     with pytest.raises(DataError, match=r"holds no results\.jsonl"):
         find_results([tmp_path / "one/nothing"])
 
@@ -208,22 +317,21 @@ def test_nothing_kept_writes_nothing(sampled, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_write_conversations_is_interrupted_without_harm(sampled, tmp_path, monkeypatch):
-    """A disk that is full in the middle: no data set appears, the old one stays whole."""
-    made(sampled, tmp_path, preset_settings("reflective", limit=2))
-    before = (tmp_path / FILE).read_bytes()
+@pytest.mark.parametrize("limit", [2, None], ids=["another choice", "the same choice"])
+def test_a_disk_that_is_full_harms_nothing_that_is_there(sampled, tmp_path, monkeypatch, limit):
+    made(sampled, tmp_path, preset_settings("reflective", limit=limit))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    whole = Path.write_bytes
     calls = []
 
-    def fail(image):
-        calls.append(image)
+    def fill(path, content):
+        calls.append(path)
         if len(calls) > 5:
+            whole(path, content[:10])
             raise OSError(28, "No space left on device")
-        return b"x"
+        return whole(path, content)
 
-    monkeypatch.setattr("vilasr.data_engine.writer.png", fail)
+    monkeypatch.setattr(Path, "write_bytes", fill)
     with pytest.raises(OSError, match="No space left"):
         made(sampled, tmp_path, overwrite=True)
-    assert (tmp_path / FILE).read_bytes() == before
-    assert all(
-        (tmp_path / image).stat().st_size > 1 for record in records(tmp_path, FILE) for image in record["images"]
-    )
+    assert all(path.read_bytes() == content for path, content in before.items())

@@ -1,7 +1,8 @@
+import random
 from collections import Counter, defaultdict
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.data_engine.cases import judged
@@ -17,10 +18,11 @@ episodes = st.builds(
     answer=st.sampled_from(["A", "b", "(B)", "12.5", "a chair"]),
     offset=st.integers(0, 10**6),
 )
-several = st.lists(episodes, max_size=40, unique=True)
+# A place is a line of a file, so no two episodes have the same; all else they may share.
+several = st.lists(episodes, max_size=30, unique_by=lambda item: item.place)
 fields = st.lists(st.sampled_from(selection.FIELDS), min_size=1, max_size=3, unique=True)
 seeds = st.integers(0, 3)
-few = settings(max_examples=60, deadline=None)
+few = settings(max_examples=40, deadline=None)
 
 
 def choices(seed):
@@ -34,10 +36,11 @@ def choices(seed):
 
 
 @few
-@given(several, seeds, st.randoms(use_true_random=False))
-def test_what_is_kept_depends_on_the_episodes_alone_and_keeps_their_order(items, seed, random):
+@given(several, seeds, st.integers(0, 9))
+@example([judged("q1", answer=answer, offset=n) for n, answer in enumerate("AbAbAbAb")], 0, 0)  # names alone are ties
+def test_what_is_kept_depends_on_the_episodes_alone_and_keeps_their_order(items, seed, order):
     shuffled = list(items)
-    random.shuffle(shuffled)
+    random.Random(order).shuffle(shuffled)
     for name, choose in choices(seed).items():
         kept = choose(items)
         assert set(choose(shuffled)) == set(kept), name

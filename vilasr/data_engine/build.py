@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vilasr.data_engine.candidate import Judged, candidate, judged
+from vilasr.data_engine.candidate import Judged, candidate, judged, source_of_unreadable
 from vilasr.data_engine.filters import Filter, first_refusal
 from vilasr.data_engine.funnel import Funnel, table
 from vilasr.data_engine.keep_out import KeepOut
@@ -35,6 +35,7 @@ class Judgement:
     passed: list[Judged] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     doubles: int = 0  # episodes that stand in several of the files
+    outdated: int = 0  # episodes of questions that have changed since
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,23 @@ class Built:
     written: Written
 
 
-def judge(files: Iterable[Path], chosen: Sequence[Filter]) -> Judgement:
-    """Raises OSError."""
+Questions = Set[tuple[str, str]]  # id and digest of each
+
+
+def judge(
+    files: Iterable[Path], chosen: Sequence[Filter], current: Callable[[Path], Questions | None] = lambda file: None
+) -> Judgement:
+    """`current` are the questions that a results file's data has now; others are left out. Raises OSError."""
     found = Judgement(Funnel(chosen))
     seen: set[tuple[str, str, str, int]] = set()
     for file in files:
+        asked = current(file)
         for place, result in places(file):
             if isinstance(result, DataError):
                 found.unreadable.append(str(result))
+                continue
+            if asked is not None and (result.id, result.digest) not in asked:
+                found.outdated += 1
                 continue
             key = (result.config, result.id, result.digest, result.sample)
             if key in seen:
@@ -59,7 +69,8 @@ def judge(files: Iterable[Path], chosen: Sequence[Filter]) -> Judgement:
             seen.add(key)
             one = candidate(result)
             if one is None:
-                found.funnel.add_sampled(result.id, type=result.task)
+                name = f"{result.id} {result.digest}".rstrip()  # as the funnel names questions
+                found.funnel.add_sampled(name, source_of_unreadable(result), result.task)
                 continue
             item = judged(one, place, first_refusal(chosen, one))
             found.funnel.add(item)
@@ -67,6 +78,8 @@ def judge(files: Iterable[Path], chosen: Sequence[Filter]) -> Judgement:
                 found.passed.append(item)
     for problem in found.unreadable[:_TOLD]:
         log.error("%s; the line is left out", problem)
+    if found.outdated:
+        log.warning("%d episodes are of questions that have changed or are gone; they are left out", found.outdated)
     if found.doubles:
         log.warning("%d episodes stand in several of the files; each is taken once", found.doubles)
     return found
@@ -103,9 +116,10 @@ def build(
     keep_out: KeepOut | None,
     seed: int,
     bar: Bar,
+    current: Callable[[Path], Questions | None] = lambda file: None,
 ) -> Built:
     """Raises DataError, OSError. Where nothing passes, nothing is written."""
-    found = judge(files, filters(settings))
+    found = judge(files, filters(settings), current)
     kept = found.passed
     if keep_out is not None:
         kept = keep_out.judged(kept, bar("comparing with benchmarks", len(kept)))
@@ -144,6 +158,7 @@ def write_report(built: Built, settings: Settings, target: Target, keep_out: Kee
         "test_items": None if keep_out is None else keep_out.report(),
         "unreadable_lines": built.judgement.unreadable,
         "doubles": built.judgement.doubles,
+        "outdated": built.judgement.outdated,
         "refused": [
             {"id": one.item.id, "sample": one.item.sample, "reason": one.reason} for one in built.written.refused
         ],

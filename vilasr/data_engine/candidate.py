@@ -33,6 +33,8 @@ class Candidate:
     sample: int
     accuracy: float | None
     reflection: Reflection
+    digest: str = ""
+    config: str = ""
 
     @property
     def words(self) -> int:
@@ -54,12 +56,32 @@ class Judged:
     answer: str  # the question's own
     words: int
     dropped: str | None = None
+    digest: str = ""  # of all that is asked: two files may give two questions one id
+    config: str = ""  # of the run: two runs may sample the same question
+
+    @property
+    def question(self) -> tuple[str, str, str]:
+        return self.source, self.id, self.digest
+
+    @property
+    def key(self) -> tuple[str, str, str, str, int]:
+        """No two episodes have the same; wherever an order is needed, it is that of the keys."""
+        return *self.question, self.config, self.sample
 
 
 def source_of(example: Example) -> str:
     """The data source that the RL data name as their `data_type` ("maze", "spatial_r1", ...); for benchmarks and other
     files, which say there how many images a question has, the file's name."""
-    return example.source if example.data_type in _COUNTS else example.data_type
+    return _source(example.source, example.data_type)
+
+
+def source_of_unreadable(result: Result) -> str:
+    """The same of an item that could not be read, as far as its row tells."""
+    return _source(result.source, result.data_type)
+
+
+def _source(file: str, data_type: str) -> str:
+    return file if data_type in _COUNTS else data_type
 
 
 def candidate(result: Result) -> Candidate | None:
@@ -70,10 +92,29 @@ def candidate(result: Result) -> Candidate | None:
         accuracy = corrected_accuracy(result.example, result.trace.answer)
     except (DataError, ValueError):  # the question's own answer cannot be read
         accuracy = None
-    return Candidate(result.example, result.trace, result.sample, accuracy, reflection(result.trace))
+    return Candidate(
+        example=result.example,
+        trace=result.trace,
+        sample=result.sample,
+        digest=result.digest,
+        config=result.config,
+        accuracy=accuracy,
+        reflection=reflection(result.trace),
+    )
 
 
 def judged(one: Candidate, place: Place, dropped: str | None) -> Judged:
     example = one.example
     kind = example.task or example.question_type.value
-    return Judged(place, example.id, one.sample, source_of(example), kind, example.answer, one.words, dropped)
+    return Judged(
+        place=place,
+        id=example.id,
+        sample=one.sample,
+        source=source_of(example),
+        type=kind,
+        answer=example.answer,
+        words=one.words,
+        dropped=dropped,
+        digest=one.digest,
+        config=one.config,
+    )

@@ -68,7 +68,7 @@ class Funnel:
             if judged.dropped not in self._reached:
                 raise ValueError(f"item {judged.id}: dropped by {judged.dropped!r}, which is none of the filters")
             depth = self._reached[judged.dropped]
-        self._count((judged.source, judged.type), judged.id, depth)
+        self._count((judged.source, judged.type), _name(judged), depth)
 
     def add_sampled(self, id: str, source: str = "", type: str = "") -> None:
         """An episode that cannot be judged, as its item could not be read: sampled, and never seen again."""
@@ -92,7 +92,7 @@ class Funnel:
         for item in items:
             kind = (item.source, item.type)
             episodes[kind] += 1
-            questions.add((kind, item.id))
+            questions.add((kind, _name(item)))
         for kind, count in episodes.items():
             before = self._selected[-1][0][kind] if self._selected else self._episodes[kind, self.filters]
             if count > before:
@@ -158,6 +158,10 @@ class Funnel:
             for group, count in Counter(group for group, _, _ in distinct).items():
                 questions[group][stage] = count
         return {group: _with_shares(self.stages, counts, questions[group]) for group, counts in episodes.items()}
+
+
+def _name(item: Judged) -> str:
+    return f"{item.id} {item.digest}".rstrip()
 
 
 def _groups(kind: _Kind) -> tuple[_Group, ...]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from vilasr.data_check.writing import write
 from vilasr.data_engine.candidate import Judged
-from vilasr.data_engine.leaks import Index, Leak, leaks, report
+from vilasr.data_engine.leaks import Index, Leak, Match, leaks, report
 from vilasr.data_engine.reading import read_place
 from vilasr.tasks import BrokenItem, DataError, Example
 
@@ -24,12 +27,12 @@ class KeepOut:
     def __init__(self, index: Index, data_root: Path | None = None) -> None:
         self._index = index
         self._root = data_root
-        self.found: dict[tuple[str, str], Leak] = {}  # by source and id
+        self.found: dict[tuple[str, str, str], Leak] = {}  # by source, id and digest
 
     def items(self, items: list[Example | BrokenItem], data: Path) -> list[Example | BrokenItem]:
         """Those of a file of questions that may be sampled."""
         known = self._known([item for item in items if isinstance(item, Example)], data)
-        kept = [item for item in items if item.id not in known]
+        kept = [item for item in items if (item.id, item.digest()) not in known]
         if known:
             log.warning("%s: %d of %d questions are in a benchmark and left out", data, len(known), len(items))
             for leak in list(known.values())[:_TOLD]:
@@ -39,30 +42,58 @@ class KeepOut:
     def judged(self, items: Sequence[Judged], step: Callable[[], object] = lambda: None) -> list[Judged]:
         """Those of sampled episodes that may be learned from; each question is compared once, `step` called for each
         episode. Raises DataError, OSError as `read_place`."""
-        first = {(item.place.path, item.source, item.id): item for item in reversed(items)}
+        first = {(item.place.path, item.id, item.digest): item for item in reversed(items)}
         files: dict[Path, list[Judged]] = {}
         for (path, _, _), item in first.items():
             files.setdefault(path, []).append(item)
-        known: set[tuple[Path, str]] = set()
+        known: set[tuple[Path, str, str]] = set()
         for path, asked in files.items():
-            examples = [example for item in asked if (example := read_place(item.place).example) is not None]
-            known |= {(path, id) for id in self._known(examples, path)}
+            results = [read_place(item.place) for item in asked]
+            examples = [result.example for result in results if result.example is not None]
+            found = self._known(examples, path, [result.digest for result in results if result.example is not None])
+            known |= {(path, *key) for key in found}
         kept = []
         for item in items:
             step()
-            if (item.place.path, item.id) not in known:
+            if (item.place.path, item.id, item.digest) not in known:
                 kept.append(item)
         return kept
 
     def report(self) -> dict[str, Any]:
-        """For JSON, see `vilasr.data_engine.leaks.report`."""
-        return report(self.found.values())
+        """For JSON: what was compared with, and what `vilasr.data_engine.leaks.report` says of what was found."""
+        counts: dict[str, dict[str, int]] = {}
+        for item in self._index.items:
+            of = counts.setdefault(item.benchmark, {"questions": 0, "by_words_alone": 0})
+            of["questions"] += 1
+            of["by_words_alone"] += not item.pictures
+        return {"compared_with": counts, **report(self.found.values())}
 
-    def _known(self, examples: Sequence[Example], data: Path) -> dict[str, Leak]:
+    def save(self, path: Path) -> None:
+        """What was left out of sampling, for the report that is written later. Raises OSError."""
+        write(path, json.dumps([asdict(leak) for leak in self.found.values()]).encode())
+
+    def load(self, path: Path) -> None:
+        """Adds what an earlier start, or the run of another shard, left out. Raises DataError."""
+        known = {(source, id) for source, id, _ in self.found}
+        try:
+            for row in json.loads(path.read_text(encoding="utf-8")):
+                leak = Leak(**{**row, "match": Match(row["match"])})
+                if (leak.source, leak.id) not in known:
+                    self.found[leak.source, leak.id, ""] = leak
+        except (OSError, ValueError, TypeError, KeyError) as exc:
+            raise DataError(f"{path}: cannot be read ({exc}); remove it, and the report lacks what it told") from exc
+
+    def _known(
+        self, examples: Sequence[Example], data: Path, digests: Sequence[str] | None = None
+    ) -> dict[tuple[str, str], Leak]:
+        """By id and digest."""
         found = {}
-        for example, leak in zip(examples, leaks(examples, data, self._root, self._index), strict=True):
+        digests = digests or [example.digest() for example in examples]
+        compared = leaks(examples, data, self._root, self._index)
+        for example, digest, leak in zip(examples, digests, compared, strict=True):
             if isinstance(leak, Leak):
-                found[example.id] = self.found[example.source, example.id] = leak
+                found[example.id, digest] = self.found[example.source, example.id, digest] = leak
+                self.found.pop((example.source, example.id, ""), None)  # told by an earlier start
             elif isinstance(leak, DataError):
                 log.debug("%s", leak)
         self._index.thumbnails.save()

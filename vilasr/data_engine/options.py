@@ -13,6 +13,8 @@ from vilasr.data_engine.writer import Stage
 from vilasr.infer_options import InferOptions, infer_options
 from vilasr.model_options import add_engines, add_files, add_model, add_sampling, check_model
 
+_OF_SAMPLING = ("checkpoint", "base_url", "model", "profile", "data", "benchmarks", "limit", "ids", "shard", "samples")
+_OF_SAMPLING += ("temperature", "top_p", "turn_tokens", "overwrite", "retry_errors", "max_cost")
 SAMPLES, TEMPERATURE = 8, 1.0  # ours: the paper names neither
 
 
@@ -89,8 +91,9 @@ def parse_options(description: str | None, argv: list[str] | None = None) -> Sam
         parser.error("--output: name a folder for results and report")
     sampling = None
     if args.results:
-        if args.checkpoint or args.base_url or args.data or args.benchmarks or args.shard:
-            parser.error("--results are there already; leave out the model, its questions and --shard")
+        if unfit := [name for name in _OF_SAMPLING if getattr(args, name) != parser.get_default(name)]:
+            names = ", ".join(f"--{name.replace('_', '-')}" for name in unfit)
+            parser.error(f"--results are sampled already; leave out {names}")
     else:
         check_model(parser, args)
         if not (args.data or args.benchmarks):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,19 +18,25 @@ from vilasr.tasks import DataError
 
 log = logging.getLogger(__name__)
 
+_SHARD = re.compile(r"shard-(\d+)-of-(\d+)")
+
 
 def find_results(paths: Sequence[Path]) -> list[Path]:
-    """The results files behind files and folders, those of unmerged shards included; where a folder has a merged file
-    its shards are left out. Raises DataError for a path with none."""
+    """The results files behind files and folders, those of shards included (an episode that stands in several is taken
+    once by `judge`). Warns of shards that are missing. Raises DataError for a path with none."""
     found: dict[Path, None] = {}
     for path in paths:
         files = [path] if path.is_file() else sorted(path.rglob("results.jsonl"))
         if not files:
             raise DataError(f"{path}: holds no results.jsonl; sample first, or name a folder of eval/infer.sh")
-        for file in files:
-            merged = file.parent.name.startswith("shard-") and (file.parent.parent / "results.jsonl") in files
-            if not merged:
-                found[file.resolve()] = None
+        found |= dict.fromkeys(file.resolve() for file in files)
+    shards: dict[tuple[Path, int], set[int]] = {}
+    for file in found:
+        if name := _SHARD.fullmatch(file.parent.name):
+            shards.setdefault((file.parent.parent, int(name[2])), set()).add(int(name[1]))
+    for (folder, count), there in shards.items():
+        if missing := sorted(set(range(count)) - there):
+            log.warning("%s: shards %s of %d are missing", folder, ", ".join(map(str, missing)), count)
     return list(found)
 
 

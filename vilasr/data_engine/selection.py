@@ -26,11 +26,11 @@ _Rank = tuple[bytes, str, int]
 
 
 def per_question(items: Sequence[Judged], k: int, seed: int) -> list[Judged]:
-    """At most `k` episodes of each question (source and id). Raises ValueError for `k` below 1."""
+    """At most `k` episodes of each question (source, id and what is asked). Raises ValueError for `k` below 1."""
     _positive("per_question", k)
     groups: dict[Hashable, list[int]] = {}
     for number, item in enumerate(items):
-        groups.setdefault((item.source, item.id), []).append(number)
+        groups.setdefault(item.question, []).append(number)
     return _picked(items, [(group, k) for group in groups.values()], seed, "per_question")
 
 
@@ -110,8 +110,8 @@ def _picked(items: Sequence[Judged], groups: Iterable[tuple[list[int], int]], se
 
 
 def _rank(item: Judged, seed: int, what: str) -> _Rank:
-    """The place only decides between two episodes of one name, as of two runs over the same questions."""
-    return _hash(seed, what, item.source, item.id, item.sample), str(item.place.path), item.place.offset
+    """The place only decides between two episodes of one key, as a file that was read twice has."""
+    return _hash(seed, what, *item.key), str(item.place.path), item.place.offset
 
 
 def _hash(*parts: str | int) -> bytes:

@@ -7,21 +7,34 @@ import json
 import os
 import re
 import shutil
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
+import yaml
+
+from vilasr.data_check.writing import dumps
 from vilasr.data_engine.candidate import Judged
 from vilasr.data_engine.reading import read_place
 from vilasr.data_engine.replay import Unfit, replay
 from vilasr.episode import Episode
+from vilasr.profile_checks import CONTROL
 from vilasr.prompts import PROFILE_NAME, Profile
-from vilasr.sft_files import append_record, has_other_profile, list_datasets, part, png, read_dataset_info
+from vilasr.sft_files import (
+    INFO_NAME,
+    append_record,
+    has_other_profile,
+    list_datasets,
+    part,
+    png,
+    read_dataset_info,
+)
 from vilasr.tasks import DataError, load_frames
 
 _ITEMS_A_FOLDER = 1000  # so that no folder holds hundreds of thousands of files
@@ -31,8 +44,8 @@ _LONGEST_NAME = 80
 _DATASETS = {"video": "GPT4Scene", "spatial_r1": "SR_91k"}
 
 
-_Job = tuple[Judged, int]
-_Done = tuple[Judged, "str | Unfit"]
+_Job = tuple[Judged, int, str]  # an item, its number, the name of its record
+_OURS = "sampled_"  # begins the names of our folders of images
 
 
 class Stage(StrEnum):
@@ -49,7 +62,8 @@ class Stage(StrEnum):
 @dataclass(frozen=True)
 class Target:
     """Where and how conversations are written: a folder of datasets (`dataset_info.json`), and the profile of the model
-    that will learn from them. Image paths in the results are looked for in `data_root` where they are relative."""
+    that will learn from them. Image paths in the results are absolute, as a run of ours writes them; relative ones are
+    looked for in `data_root` first."""
 
     folder: Path
     stage: Stage
@@ -85,85 +99,132 @@ def dataset_of(source: str, stage: Stage) -> tuple[str, Path]:
 
 def check_target(target: Target, sources: Iterable[str]) -> None:
     """Raises DataError where something of ours or of others is in the way, unless `overwrite`; nothing is written."""
-    read_dataset_info(target.folder)
+    info = read_dataset_info(target.folder)
     if has_other_profile(target.folder, target.profile.source):
         raise DataError(
             f"{target.folder / PROFILE_NAME}: the data there are in another wording than that of the profile "
             f"{target.profile.name!r}; choose another --dataset-dir, or name that profile with --write-profile"
         )
-    for source in sources:
-        file = target.folder / dataset_of(source, target.stage)[1]
-        if file.exists() and not target.overwrite:
-            raise DataError(f"{file}: is there already; choose another --dataset-dir or give --overwrite-dataset")
+    for name, file in {dataset_of(source, target.stage) for source in sources} if not target.overwrite else ():
+        entry = info.get(name, {})
+        listed = entry.get("file_name") if isinstance(entry, dict) else entry
+        if listed not in (None, file.as_posix()):
+            raise DataError(
+                f"{target.folder / INFO_NAME}: {name} is {listed} there; choose another --dataset-dir or give "
+                "--overwrite-dataset"
+            )
+        if (target.folder / file).exists() and (listed or not _is_ours(target.folder / file)):
+            raise DataError(
+                f"{target.folder / file}: is there already; choose another --dataset-dir or give --overwrite-dataset"
+            )
+
+
+def _is_ours(file: Path) -> bool:
+    """Of a run that was stopped before it listed its files: they name images of ours."""
+    with file.open(encoding="utf-8", errors="replace") as opened:
+        return f"/images/{_OURS}" in opened.read(2_000_000)
 
 
 def write_conversations(
     kept: Iterable[Judged], target: Target, coordinates: Callable[[Path], str], progress: Callable[[], object]
 ) -> Written:
-    """Writes the episodes sorted by source, id and sample, so that the same episodes give the same bytes. `coordinates`
+    """Writes the episodes in the order of their keys, so that the same episodes give the same bytes. `coordinates`
     tells in which frame a results file's replies were said. Images go to a folder of this choice of episodes; that of
-    a data set that is replaced is removed at the end. Episodes that cannot be played again in the target's
-    wording, or whose images are gone, are refused, the others go on. `progress` is called once an episode.
+    a data set that is replaced is removed at the end, unless another one names it. Episodes that cannot be played
+    again in the target's wording, hold control tokens, or whose images are gone, are refused, the others go on.
+    `progress` is called once an episode.
 
     A file appears under its name when it is complete, and in `dataset_info.json` after that. Raises DataError, OSError.
     """
-    items = sorted(kept, key=lambda item: (item.source, item.id, item.sample))
+    items = sorted(kept, key=lambda item: item.key)
     check_target(target, {item.source for item in items})
     done: list[Judged] = []
     refused: list[Refused] = []
     files: dict[str, Path] = {}
+    folder = _folder_of(items, target)
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(target.workers))
         out: dict[str, TextIO] = {}
-        jobs = ((item, number) for number, item in enumerate(items))
-        how = coordinates, _name_of(items, target)
-        for item, record in _in_order(pool, target.workers, lambda job: (job[0], _record(*job, target, *how)), jobs):
+        work = partial(_record, target=target, coordinates=coordinates, folder=folder)
+        jobs = zip(items, range(len(items)), _names(items), strict=True)
+        for item, record in _in_order(pool, target.workers, work, jobs):
             progress()
             if isinstance(record, Unfit):
                 refused.append(Refused(item, record.reason))
                 continue
             name, file = dataset_of(item.source, target.stage)
-            if name not in out:
+            if first := name not in out:
                 files[name] = file
                 part(target.folder / file).parent.mkdir(parents=True, exist_ok=True)
                 out[name] = stack.enter_context(part(target.folder / file).open("w", encoding="utf-8"))
-                append_record(out[name], record, first=True)
-            else:
-                append_record(out[name], record, first=False)
+            append_record(out[name], record, first)
             done.append(item)
         for opened in out.values():
             opened.write("\n]\n")
+    old = [image for file in files.values() for image in _old_folders(target.folder / file) if image.name != folder]
     for file in files.values():
         os.replace(part(target.folder / file), target.folder / file)
     if files:
         list_datasets(target.folder, files, target.profile.source)
-    for source in {item.source for item in done}:  # images of a data set that was replaced
-        for old in (target.folder / _images(source, target)).iterdir():
-            if old.name != how[1]:
-                shutil.rmtree(old, ignore_errors=True)
+    _remove_unused(old, target.folder)
     return Written(files, tuple(done), tuple(refused))
 
 
+def _old_folders(file: Path) -> set[Path]:
+    """The folders of images, relative to the data sets', that only a file that is being replaced is known to name."""
+    try:
+        records = json.loads(file.read_text(encoding="utf-8"))
+        images = {Path(image) for record in records for image in record["images"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()  # none there, or none of ours
+    return {image.parent.parent for image in images if image.parent.parent.parent.name.startswith(_OURS)}
+
+
+def _remove_unused(folders: Iterable[Path], root: Path) -> None:
+    """Those of folders of images that no data set in dataset_info.json names any more."""
+    listed = [root / entry["file_name"] for entry in read_dataset_info(root).values() if "file_name" in entry]
+    texts = [file.read_text(encoding="utf-8", errors="replace") for file in listed if file.is_file()] if folders else []
+    for folder in folders:
+        if not any(folder.as_posix() in text for text in texts):
+            shutil.rmtree(root / folder, ignore_errors=True)
+
+
 def _in_order(
-    pool: ThreadPoolExecutor, width: int, work: Callable[[_Job], _Done], jobs: Iterable[_Job]
-) -> Iterator[_Done]:
-    """The results of all jobs in their order, few of them in memory."""
-    waiting: deque[Future[_Done]] = deque()
+    pool: ThreadPoolExecutor, width: int, work: Callable[[Judged, int, str], str | Unfit], jobs: Iterable[_Job]
+) -> Iterator[tuple[Judged, str | Unfit]]:
+    """Each item with what is made of it, in the order of the jobs, few of them in memory."""
+    waiting: deque[tuple[Judged, Future[str | Unfit]]] = deque()
     for job in jobs:
-        waiting.append(pool.submit(work, job))
+        waiting.append((job[0], pool.submit(work, *job)))
         if len(waiting) > 4 * width:
-            yield waiting.popleft().result()
+            item, future = waiting.popleft()
+            yield item, future.result()
     while waiting:
-        yield waiting.popleft().result()
+        item, future = waiting.popleft()
+        yield item, future.result()
 
 
-def _name_of(items: Sequence[Judged], target: Target) -> str:
-    """Of a folder of images that no other choice of episodes, and no other wording, writes to."""
-    chosen = [(item.source, item.id, item.sample, item.place.length) for item in items]
-    return hashlib.sha256(json.dumps([chosen, target.profile.source]).encode()).hexdigest()[:12]
+def _names(items: Sequence[Judged]) -> Iterator[str]:
+    """Of the records: the question's id and the sample; of several episodes with the same, all but the first have a
+    number more."""
+    seen: Counter[tuple[str, str]] = Counter()
+    for item in items:
+        name = f"{item.id}-{item.sample}"
+        seen[item.source, name] += 1
+        count = seen[item.source, name]
+        yield name if count == 1 else f"{name}-{count}"
 
 
-def _record(item: Judged, number: int, target: Target, coordinates: Callable[[Path], str], name: str) -> str | Unfit:
+def _folder_of(items: Sequence[Judged], target: Target) -> str:
+    """The name of a folder of images that no other choice of episodes, and no other wording, writes to."""
+    chosen = [[*item.key, item.place.length] for item in items]
+    profile = json.dumps(yaml.safe_load(target.profile.source), sort_keys=True)  # its comments change nothing
+    return hashlib.sha256(json.dumps([chosen, profile]).encode()).hexdigest()[:12]
+
+
+def _record(
+    item: Judged, number: int, name: str, *, target: Target, coordinates: Callable[[Path], str], folder: str
+) -> str | Unfit:
     """The JSON of a conversation, its images written."""
     result = read_place(item.place)
     assert result.example is not None
@@ -175,30 +236,34 @@ def _record(item: Judged, number: int, target: Target, coordinates: Callable[[Pa
     episode = replay(example, result.trace, coordinates(item.place.path), target.profile)
     if isinstance(episode, Unfit):
         return episode
-    images = _write_images(episode, item, number, target, name)
+    for message in episode.messages:
+        if message.role == "assistant" and (found := CONTROL.search(message.text())):
+            return Unfit(f"a reply holds {found[0]}, which trainers take for a picture or a control token")
     record = {
-        "id": f"{item.id}-{item.sample}",
+        "id": name,
         "conversations": [{"role": message.role, "content": message.text()} for message in episode.messages],
-        "images": images,
+        "images": _write_images(episode, item, number, target, folder),
     }
-    return json.dumps(record, ensure_ascii=False)
+    return dumps(record)
 
 
-def _write_images(episode: Episode, item: Judged, number: int, target: Target, name: str) -> list[str]:
-    """Paths relative to the target's folder, where LLaMA-Factory looks for them."""
-    folder = _images(item.source, target) / name / f"{number // _ITEMS_A_FOLDER:03d}"
-    (target.folder / folder).mkdir(parents=True, exist_ok=True)
+def _write_images(episode: Episode, item: Judged, number: int, target: Target, folder: str) -> list[str]:
+    """Paths relative to the target's folder, where LLaMA-Factory looks for them; each image whole or not at all."""
+    place = _images(item.source, target) / folder / f"{number // _ITEMS_A_FOLDER:03d}"
+    (target.folder / place).mkdir(parents=True, exist_ok=True)
     paths = []
     for message in episode.messages:
         for picture in message.pictures:
-            path = folder / f"{_safe(item.id)}-{item.sample}_{picture.index}.png"
-            (target.folder / path).write_bytes(png(picture.image))
+            # the number: ids of two questions may differ by case alone, and some file systems see none
+            path = place / f"{number % _ITEMS_A_FOLDER:03d}-{_safe(item.id)}-{item.sample}_{picture.index}.png"
+            part(target.folder / path).write_bytes(png(picture.image))
+            os.replace(part(target.folder / path), target.folder / path)
             paths.append(path.as_posix())
     return paths
 
 
 def _images(source: str, target: Target) -> Path:
-    return Path(target.stage.folder, "images", f"sampled_{dataset_of(source, target.stage)[1].stem}")
+    return Path(target.stage.folder, "images", f"{_OURS}{dataset_of(source, target.stage)[1].stem}")
 
 
 def _safe(name: str) -> str:
