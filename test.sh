@@ -36,8 +36,18 @@ check() { # check NAME COMMAND...
 }
 check "ruff check" ruff check .
 check "ruff format" ruff format --check .
-check "pyright" pyright --pythonpath "$VENV/bin/python"
+types=$(mktemp)
+pyright --pythonpath "$VENV/bin/python" >"$types" 2>&1 & # beside the tests, which use one core most of the time
+pyright=$!
+trap 'rm -f "$types"; kill $pyright 2>/dev/null || true' EXIT
 check "pytest" python -m pytest -o cache_dir=.cache/pytest "${selection[@]+"${selection[@]}"}" "$@"
+told() { # told PID FILE: waits for a command in the background, shows its output, ends as it did
+  local status=0
+  wait "$1" || status=$?
+  cat "$2"
+  return "$status"
+}
+check "pyright" told "$pyright" "$types"
 
 printf '\n%d s in all. ' "$((SECONDS - started))"
 if ((${#failed[@]})); then

@@ -84,8 +84,8 @@ def test_order_and_files_of_results_change_nothing(sampled, tmp_path):
         write_results(data, tmp_path / f"shards/x/shard-{k}-of-2", shard=(k, 2))
     turned = tmp_path / "turned"
     shutil.copytree(sampled / "vilasr_rl_data", turned)
-    lines = (turned / "results.jsonl").read_text().splitlines(keepends=True)
-    (turned / "results.jsonl").write_text("".join(reversed(lines)))
+    rows = [{**row, "seconds": number / 7} for number, row in enumerate(rows_of(sampled))]  # another machine's time
+    (turned / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in reversed(rows)))
     contents = []
     for number, source in enumerate((sampled, tmp_path / "shards", turned)):
         out = tmp_path / str(number)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +60,7 @@ class Judged:
     dropped: str | None = None
     digest: str = ""  # of all that is asked: two files may give two questions one id
     config: str = ""  # of the run: two runs may sample the same question
+    said: str = ""  # a hash of the replies
 
     @property
     def question(self) -> tuple[str, str, str]:
@@ -117,4 +120,5 @@ def judged(one: Candidate, place: Place, dropped: str | None) -> Judged:
         dropped=dropped,
         digest=one.digest,
         config=one.config,
+        said=hashlib.sha256(json.dumps([step.text for step in one.trace.steps]).encode()).hexdigest()[:12],
     )

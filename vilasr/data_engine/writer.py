@@ -217,7 +217,7 @@ def _names(items: Sequence[Judged]) -> Iterator[str]:
 
 def _folder_of(items: Sequence[Judged], target: Target) -> str:
     """The name of a folder of images that no other choice of episodes, and no other wording, writes to."""
-    chosen = [[*item.key, item.place.length] for item in items]
+    chosen = [[*item.key, item.said] for item in items]
     profile = json.dumps(yaml.safe_load(target.profile.source), sort_keys=True)  # its comments change nothing
     return hashlib.sha256(json.dumps([chosen, profile]).encode()).hexdigest()[:12]
 

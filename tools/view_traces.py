@@ -1,0 +1,71 @@
+#!/usr/bin/env python3
+"""Look through traces in a browser: one HTML file that needs no server and no network.
+
+    python tools/view_traces.py eval/results/rl -o report.html
+    python tools/view_traces.py eval/results/rl/maze/results.jsonl -o wrong.html --only-wrong --limit 200
+
+RESULTS are folders written by eval/infer.py, of one benchmark or of several, or their results files. The report shows
+the scores of eval/evaluate.py for all results, and of the traces chosen each step: the image before and after with the
+marks over the clean picture, what was said, and what came back. Press ? in it for its keys.
+Pictures are embedded once each, up to --max-mb; beyond it traces are shown with their marks on an empty frame.
+Exit status: 0 written; 1 written, but lines were unreadable or pictures are missing; 2 nothing could be written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from vilasr.tasks import DataError
+from vilasr.viewer import Choice, FrameOptions, Frames, collect, find_folders, write_page
+
+log = logging.getLogger("view_traces")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, nargs="+", metavar="RESULTS")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="report.html")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N of the traces chosen")
+    parser.add_argument("--ids", nargs="+", default=[], help="only the traces of these items")
+    parser.add_argument("--only-wrong", action="store_true", help="only traces whose corrected score is below 1")
+    parser.add_argument("--max-side", type=int, default=768, metavar="PIXELS", help="longer pictures are made smaller")
+    parser.add_argument("--max-mb", type=float, default=200.0, metavar="MB", help="room for pictures (200)")
+    parser.add_argument("--data-root", type=Path, help="where relative picture paths are looked up too")
+    parser.add_argument("--title", default="", help="of the report; by default the results' folders")
+    args = parser.parse_args()
+    if args.limit is not None and args.limit < 1:
+        parser.error("--limit must be at least 1")
+    if args.max_side < 1:
+        parser.error("--max-side must be at least 1")
+    if not args.max_mb >= 0:
+        parser.error("--max-mb must be 0 or more")
+    return args
+
+
+def main() -> int:
+    args = arguments()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        folders = find_folders(args.results)
+        report = collect(folders, Choice(args.limit, tuple(args.ids), args.only_wrong))
+        frames = Frames(report, FrameOptions(args.max_side, args.max_mb, args.data_root))
+        title = args.title or ", ".join(f"{folder.parent.name}/{folder.name}" for folder in folders)
+        size = write_page(args.output, report, frames, title)
+    except (DataError, OSError) as exc:
+        log.error("view_traces: %s", exc)
+        return 2
+    print(
+        f"{args.output}: {len(report.entries)} of {report.results} traces, {len(frames.pictures)} pictures, "
+        f"{size / 1e6:.1f} MB"
+    )
+    unreadable = sum(run.summary.problems.unreadable for run in report.runs)
+    return 1 if unreadable or frames.missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+// The list of traces: filters, and only as many rows on the page as are seen.
+
+const ROW = 50; // height of a row, as in the style
+const filters = {
+  run: byId("by-run"), task: byId("by-task"), result: byId("by-result"), stop: byId("by-stop"),
+  feature: byId("by-feature"), search: byId("search"), from: byId("steps-from"), to: byId("steps-to"),
+};
+const FEATURES = {
+  "": "everything",
+  errors: "with tool errors",
+  clean: "without tool errors",
+  boxes: "with boxes",
+  lines: "with lines",
+  unmarked: "without marks",
+  reflection: "with reflection",
+  strict: "with strict reflection",
+};
+const HAS = {
+  errors: (n) => columns.errors[n] > 0,
+  clean: (n) => columns.errors[n] === 0,
+  boxes: (n) => columns.boxes[n] > 0,
+  lines: (n) => columns.lines[n] > 0,
+  unmarked: (n) => columns.boxes[n] + columns.lines[n] === 0,
+  reflection: (n) => columns.reflection[n] > 0,
+  strict: (n) => columns.reflection[n] > 1,
+};
+const searched = columns.id.map((_, n) => `${name(n)}\n${columns.answer[n] ?? ""}\n${columns.truth[n]}`.toLowerCase());
+let listed = columns.id.map((_, n) => n); // the traces that pass the filters, in the report's order
+
+function options(select, choices) {
+  select.replaceChildren(...choices.map(([value, label]) => el("option", { value, dir: "auto" }, plain(label, 60))));
+}
+
+const taskName = (task) => spaced(task) || "no type";
+const distinct = (values) => [...new Set(values)].sort();
+
+function fillFilters() {
+  options(filters.run, [["", "all"], ...data.runs.map((_, n) => [String(n), runName(n)])]);
+  filters.run.parentElement.hidden = data.runs.length < 2;
+  options(filters.task, [["", "all"], ...distinct(columns.task).map((task) => [`=${task}`, taskName(task)])]);
+  options(filters.result, [["", "all"], ["right", "right"], ["partly", "partly right"], ["wrong", "wrong"]]);
+  options(filters.stop, [["", "all"], ...distinct(columns.stop).map((stop) => [stop, spaced(stop)])]);
+  options(filters.feature, Object.entries(FEATURES));
+}
+
+function clearFilters() {
+  for (const control of Object.values(filters)) control.value = "";
+}
+
+function showFiltered(filter) {
+  clearFilters();
+  for (const [key, value] of Object.entries(filter)) filters[key].value = key === "task" ? `=${value}` : String(value);
+  applyFilters();
+  goTo({ view: "traces", trace: listed.length ? listed[0] : state.trace, step: null });
+}
+
+function applyFilters() {
+  const value = (key) => filters[key].value;
+  const words = value("search").trim().toLowerCase();
+  const from = value("from") === "" ? 0 : Number(value("from"));
+  const to = value("to") === "" ? Infinity : Number(value("to"));
+  const has = HAS[value("feature")];
+  listed = [];
+  for (let n = 0; n < COUNT; n++) {
+    if (value("run") !== "" && columns.run[n] !== Number(value("run"))) continue;
+    if (value("task") !== "" && `=${columns.task[n]}` !== value("task")) continue;
+    if (value("stop") !== "" && columns.stop[n] !== value("stop")) continue;
+    if (value("result") !== "" && verdict(columns.score[n]) !== value("result")) continue;
+    if (columns.steps[n] < from || columns.steps[n] > to) continue;
+    if (has && !has(n)) continue;
+    if (words && !searched[n].includes(words)) continue;
+    listed.push(n);
+  }
+  byId("count").textContent = `${listed.length.toLocaleString("en")} of ${plural(COUNT, "trace")}`;
+  byId("rows").style.height = `${listed.length * ROW}px`;
+  byId("list").scrollTop = 0;
+  drawRows();
+}
+
+const SIGNS = { right: "✓", partly: "≈", wrong: "✗" };
+
+function row(position) {
+  const n = listed[position];
+  const kind = verdict(columns.score[n]);
+  const marks = columns.boxes[n] + columns.lines[n];
+  const facts = [plural(columns.steps[n], "step"), plural(marks, "mark")];
+  if (columns.errors[n]) facts.push(plural(columns.errors[n], "error"));
+  if (columns.stop[n] !== "answered") facts.push(spaced(columns.stop[n]));
+  const node = el(
+    "div",
+    {
+      class: "row", role: "option", id: `row-${n}`, "aria-selected": n === state.trace ? "true" : "false",
+      "aria-posinset": position + 1, "aria-setsize": listed.length, title: plain(name(n), 300),
+    },
+    el("span", { class: `sign ${kind}`, role: "img", "aria-label": kind }, SIGNS[kind]),
+    word(name(n), { class: "id" }),
+    el("span", { class: "facts" }, word(taskName(columns.task[n]), { class: "task" }), ` · ${facts.join(" · ")}`),
+  );
+  node.style.top = `${position * ROW}px`;
+  node.addEventListener("click", () => goTo({ view: "traces", trace: n, step: null }));
+  return node;
+}
+
+function drawRows() {
+  const list = byId("list");
+  const first = Math.max(0, Math.floor(list.scrollTop / ROW) - 4);
+  const last = Math.min(listed.length, Math.ceil((list.scrollTop + list.clientHeight) / ROW) + 4);
+  const rows = [];
+  for (let position = first; position < last; position++) rows.push(row(position));
+  byId("rows").replaceChildren(...rows);
+  const selected = byId(`row-${state.trace}`);
+  if (selected) list.setAttribute("aria-activedescendant", selected.id);
+  else list.removeAttribute("aria-activedescendant");
+}
+
+/** Brings the current trace into sight. */
+function revealRow() {
+  const list = byId("list");
+  const position = listed.indexOf(state.trace);
+  if (position >= 0) {
+    const top = position * ROW;
+    const above = list.scrollTop - top;
+    const below = top + ROW - list.scrollTop - list.clientHeight;
+    if (Math.max(above, below) > 2 * ROW) list.scrollTop = top - list.clientHeight / 2;
+    else if (above > 0) list.scrollTop = top;
+    else if (below > 0) list.scrollTop = top + ROW - list.clientHeight;
+  }
+  drawRows();
+}
+
+/** The next (1) or previous (-1) trace of the list. */
+function neighbour(direction) {
+  const position = listed.indexOf(state.trace);
+  if (position >= 0) return listed[Math.min(listed.length - 1, Math.max(0, position + direction))];
+  return listed.length ? listed[0] : state.trace;
+}
