@@ -69,10 +69,13 @@ run env BENCHMARK_DIR="$OUT/benchmark" RESULTS="$results" sh eval/evaluate.sh --
 title "7. What it drew"
 traces=$OUT/traces${results#"$OUT/results"}
 run python tools/draw_traces.py "$results/maze/results.jsonl" --out "$traces" --limit 4
+report=$OUT/report${results#"$OUT/results"}.html
+run python tools/view_traces.py "$results" -o "$report"
 
 title "Done in $(($(date +%s) - started)) s after set-up"
 cat <<EOF
-Look at the pictures in $traces: each image the model saw, and what it thought.
+Open $report in a browser: the scores, and every trace step by step. It needs no network.
+As pictures: $traces
 EOF
 [[ $results != "$OUT/results" ]] || cat <<EOF
 The tiny model had a few minutes of training: it has learned to draw in the right format, hardly to solve mazes

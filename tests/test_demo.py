@@ -30,11 +30,14 @@ def test_demo_from_mazes_to_pictures_and_again(tmp_path):
     assert len({row["id"] for row in rows}) == len(rows) == 8
     assert all(row["stop_reason"] for row in rows)
     assert len(list((out / "traces").glob("*.png"))) == 4
+    assert f"Open {out}/report.html" in first.stdout
+    page = (out / "report.html").read_text()
+    assert all(row["id"] in page for row in rows)
     assert (out / "checkpoint" / "vilasr_profile.yaml").read_text() == (
         ROOT / "vilasr" / "profiles" / "nano.yaml"
     ).read_text()
     assert json.loads((out / "results" / "scores.json").read_text())["maze"]["items"] == 8
-    for command in ("make_mazes.py", "make_nano.py", "train_cold_start.sh", "infer.sh", "evaluate.sh"):
+    for command in ("make_mazes.py", "make_nano.py", "train_cold_start.sh", "infer.sh", "evaluate.sh", "view_traces.py"):
         assert command in first.stdout, f"the demo shows its {command} command"
 
     again = subprocess.run(demo, cwd=ROOT, env={**os.environ, **small}, text=True, capture_output=True, timeout=300)
