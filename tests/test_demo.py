@@ -37,7 +37,8 @@ def test_demo_from_mazes_to_pictures_and_again(tmp_path):
         ROOT / "vilasr" / "profiles" / "nano.yaml"
     ).read_text()
     assert json.loads((out / "results" / "scores.json").read_text())["maze"]["items"] == 8
-    for command in ("make_mazes.py", "make_nano.py", "train_cold_start.sh", "infer.sh", "evaluate.sh", "view_traces.py"):
+    commands = ("make_mazes.py", "make_nano.py", "train_cold_start.sh", "infer.sh", "evaluate.sh", "view_traces.py")
+    for command in commands:
         assert command in first.stdout, f"the demo shows its {command} command"
 
     again = subprocess.run(demo, cwd=ROOT, env={**os.environ, **small}, text=True, capture_output=True, timeout=300)

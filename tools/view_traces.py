@@ -4,7 +4,8 @@
     python tools/view_traces.py eval/results/rl -o report.html
     python tools/view_traces.py eval/results/rl/maze/results.jsonl -o wrong.html --only-wrong --limit 200
 
-RESULTS are folders written by eval/infer.py, of one benchmark or of several, or their results files. The report shows
+RESULTS are folders written by eval/infer.py, tools/sample_traces.py or a GRPO run (rollouts/), whatever holds results
+below them, or results files. The report shows
 the scores of eval/evaluate.py for all results, and of the traces chosen each step: the image before and after with the
 marks over the clean picture, what was said, and what came back. Press ? in it for its keys.
 Pictures are embedded once each, up to --max-mb; beyond it traces are shown with their marks on an empty frame.
@@ -54,7 +55,9 @@ def main() -> int:
         folders = find_folders(args.results)
         report = collect(folders, Choice(args.limit, tuple(args.ids), args.only_wrong))
         frames = Frames(report, FrameOptions(args.max_side, args.max_mb, args.data_root))
-        title = args.title or ", ".join(f"{folder.parent.name}/{folder.name}" for folder in folders)
+        names = [f"{folder.parent.name}/{folder.name}" for folder in folders]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        title = args.title or ", ".join(names[:3]) + more
         size = write_page(args.output, report, frames, title)
     except (DataError, OSError) as exc:
         log.error("view_traces: %s", exc)

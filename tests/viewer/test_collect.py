@@ -84,10 +84,18 @@ def test_folders_are_found_behind_files_and_runs(folder, tmp_path):
     assert report.entries[-1].run == 1
 
 
+def test_steps_of_grpo_are_found_below_their_run(tmp_path):
+    steps = [tmp_path / f"rollouts/train/step_{number:06d}" for number in (1, 2, 10)]
+    for step in reversed(steps):
+        step.mkdir(parents=True)
+        write_rows(step, [])
+    assert find_folders([tmp_path]) == steps
+
+
 def test_a_path_without_results_says_what_to_do(tmp_path):
     with pytest.raises(DataError, match=r"run eval/infer\.sh first"):
         find_folders([tmp_path])
-    write_rows(tmp_path / "shard-0-of-2", [])
+    write_rows(tmp_path / "maze/shard-0-of-2", [])
     with pytest.raises(DataError, match="merge_results"):
         find_folders([tmp_path])
     (tmp_path / "other.jsonl").touch()

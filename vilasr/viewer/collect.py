@@ -87,7 +87,7 @@ class Report:
 
 
 def find_folders(paths: Sequence[Path]) -> list[Path]:
-    """The folders of results behind results files, folders of one benchmark and folders of several.
+    """The folders of results behind results files, and those anywhere below folders: of a run's benchmarks, of GRPO's steps.
 
     Raises DataError for a path without any.
     """
@@ -100,10 +100,10 @@ def find_folders(paths: Sequence[Path]) -> list[Path]:
         elif (path / RESULTS).is_file():
             folders = [path]
         else:
-            folders = sorted(inner.parent for inner in path.glob(f"*/{RESULTS}"))
+            folders = sorted(inner.parent for inner in path.rglob(RESULTS))
             folders = [folder for folder in folders if not folder.name.startswith("shard-")]
         if not folders:
-            shards = any(path.glob(f"shard-*-of-*/{RESULTS}"))
+            shards = any(path.rglob(f"shard-*-of-*/{RESULTS}"))
             advice = "join its shards with tools/merge_results.py" if shards else "run eval/infer.sh first"
             raise DataError(f"{path}: holds no {RESULTS}; {advice}")
         found.update(dict.fromkeys(folder.resolve() for folder in folders))
