@@ -87,7 +87,7 @@ class Report:
 
 
 def find_folders(paths: Sequence[Path]) -> list[Path]:
-    """The folders of results behind results files, and those anywhere below folders: of a run's benchmarks, of GRPO's steps.
+    """The folders of results behind results files, and those anywhere below folders (benchmarks of a run, GRPO steps).
 
     Raises DataError for a path without any.
     """
