@@ -14,6 +14,7 @@ Exit status: 0 done; 2 bad arguments or a log that cannot be read.
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 
@@ -35,7 +36,8 @@ def parser() -> argparse.ArgumentParser:
 def named(given: str) -> tuple[str, Path]:
     """A path with a = in it needs a name before it."""
     name, equals, path = given.partition("=")
-    return (name, Path(path)) if equals else (Path(given).name, Path(given))
+    name, path = (name, path) if equals else (Path(given).name, given)
+    return name.encode("utf-8", "replace").decode(), Path(path)
 
 
 def plot(runs: list[Run], args: argparse.Namespace) -> list[Path]:
@@ -47,12 +49,14 @@ def plot(runs: list[Run], args: argparse.Namespace) -> list[Path]:
     # LLaMA-Factory logs means over its logging_steps already
     draw, window = (grpo.draw, 10) if runs[0].trainer is Trainer.VERL else (sft.draw, 1)
     with plt.rc_context(STYLE):
-        return write(draw(runs, args.window or window, args.title), args.out)
+        longest = max(len(run.data) for run in runs)
+        return write(draw(runs, min(args.window or window, longest), args.title), args.out)
 
 
 def main() -> int:
     p = parser()
     args = p.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     if args.window is not None and args.window < 1:
         p.error("--window must be at least 1")
     try:

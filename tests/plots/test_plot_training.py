@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from vilasr.plots.grpo import PANELS, curves, seconds
 from vilasr.plots.runs import Trainer, read_run
 from vilasr.plots.style import moving_mean
 from vilasr.tasks import DataError
+from vilasr.training.grpo.metric_lines import EARLIER
 
 TIMES = {"gen": 5.0, "old_log_prob": 1.0, "adv": 0.1, "update_actor": 2.0, "update_weights": 0.5, "step": 10.0}
 VALIDATION = {"val-core/maze/acc/mean@1": 0.25, "val-core/video/acc/mean@1": 0.75}
@@ -109,15 +111,19 @@ def test_validation_is_the_mean_over_data_sources(grpo):
     assert (steps.tolist(), values.tolist()) == ([0.0], [0.5])
 
 
-def test_numbers_that_are_none_or_not_finite_are_left_out(grpo):
+def test_numbers_that_are_none_or_not_finite_are_left_out(grpo, caplog):
     steps, _ = read_run("a", grpo("a", 3, **{"actor/entropy": None})).series("actor/entropy")
     assert len(steps) == 0
-    steps, _ = read_run("b", grpo("b", 3, **{"actor/entropy": float("nan")})).series("actor/entropy")
-    assert len(steps) == 0
+    for number in (float("nan"), float("inf"), -1e308):
+        steps, _ = read_run("b", grpo(f"b{number}", 3, **{"actor/entropy": number})).series("actor/entropy")
+        assert len(steps) == 0
+        assert "3 values are not finite" in caplog.text
+        caplog.clear()
 
 
 def test_mean_of_the_last():
     assert moving_mean(np.array([2.0, 4.0, 6.0, 8.0]), 2).tolist() == [2.0, 3.0, 5.0, 7.0]
+    assert moving_mean(np.array([1e17, 1.0, 1.0, 1.0]), 2).tolist()[2:] == [1.0, 1.0], "a spike ends with its window"
     assert moving_mean(np.zeros(0), 2).tolist() == []
 
 
@@ -147,6 +153,9 @@ def test_a_log_that_is_still_written_is_read_so_far(grpo):
         ("no json\n", "line 1: not JSON"),
         ('{"step": 1}\n', "line 1: is no line of metrics.jsonl"),
         ('{"step": "x", "data": {}}\n', "line 1: is no line of metrics.jsonl"),
+        ('{"step": Infinity, "data": {}}\n', "line 1: is no line of metrics.jsonl"),
+        ('{"step": 1.7, "data": {}}\n', "line 1: is no line of metrics.jsonl"),
+        ('{"step": 1, "data": {"a": 1' + "0" * 400 + "}}\n", "line 1: is no line of metrics.jsonl"),
         ("[]\n", "line 1: is no line of metrics.jsonl"),
     ],
 )
@@ -155,6 +164,38 @@ def test_logs_that_cannot_be_read(tmp_path, content, message):
         (tmp_path / Trainer.VERL).write_text(content)
     with pytest.raises(DataError, match=message):
         read_run("a", tmp_path)
+
+
+def test_a_run_that_was_resumed_and_goes_on_has_two_parts(grpo):
+    folder, late = grpo("a", 5), grpo("b", 9)
+    (folder / Trainer.VERL).rename(folder / EARLIER)
+    rows = (late / Trainer.VERL).read_text().splitlines(keepends=True)[6:]
+    (folder / Trainer.VERL).write_text("".join(rows))
+    assert list(read_run("a", folder).data) == list(range(10))
+
+
+def test_texts_of_the_svg_keep_their_digits(tmp_path):
+    """Only what places a point is shortened, never what a reader reads."""
+    lines = [{"current_steps": n, "loss": 0.125 * n, "lr": 1e-3 * n} for n in range(1, 5)]
+    folder = write(tmp_path / "sft0.12345" / Trainer.LLAMA_FACTORY, lines)
+    _, svg = drawn(folder, "-o", tmp_path / "picture")
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", svg.read_text())
+    assert "sft0.12345" in "".join(texts)
+    ticks = {text for text in texts if re.fullmatch(r"[0-9.]+", text)}
+    assert "0.125" in ticks or "0.15" in ticks, ticks
+    assert {"0.0015", "0.0025"} <= ticks or {"0.001", "0.002"} <= {tick.rstrip("0") for tick in ticks}, ticks
+
+
+@pytest.mark.parametrize("out", [".", "/", ""])
+def test_an_output_without_a_name(sft, out):
+    done = run_tool("tools/plot_training.py", sft("a", 2), "-o", out)
+    assert done.returncode == 2
+    assert "names no file" in done.stderr
+
+
+def test_names_a_legend_would_leave_out_and_windows_beyond_the_run(grpo, tmp_path):
+    _, svg = drawn(f"_hidden={grpo('a', 2)}", f"={grpo('b', 2)}", "-o", tmp_path / "x", "--window", 10**20)
+    assert "_hidden" in svg.read_text()
 
 
 @pytest.mark.parametrize("words", [["nowhere"], ["a=nowhere/metrics.jsonl"]])

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vilasr.plots.runs import Run
-from vilasr.plots.style import COLOURS, Curve, draw_curves
+from vilasr.plots.style import COLOURS, Curve, draw_curves, legend
 
 SHADES = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377", "#bbbbbb")
 
@@ -114,7 +114,5 @@ def draw(runs: Sequence[Run], window: int, title: str) -> Figure:
         if panel.validation:
             draw_validation(axes, panel.validation, runs)
     draw_seconds(figure.add_subplot(grid[3, :]), runs)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    notes = f"faint: steps, bold: mean of the last {window}, rings: validation"
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), title=f"{title}\n{notes}".strip())
+    legend(figure, f"{title}\nfaint: steps, bold: mean of the last {window}, rings: validation")
     return figure

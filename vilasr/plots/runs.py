@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
+import logging
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -14,8 +15,13 @@ import numpy as np
 
 from vilasr.results import read_lines
 from vilasr.tasks import DataError
+from vilasr.training.grpo.metric_lines import EARLIER
+
+log = logging.getLogger(__name__)
 
 Series = tuple[np.ndarray, np.ndarray]  # steps, values
+_REWARD = re.compile(r"rollout/.+/reward", re.DOTALL)  # of a data source, whose name may have a slash
+_LARGEST = 1e100  # what is beyond cannot be drawn; NaN is not below it either
 
 
 class Trainer(StrEnum):
@@ -49,7 +55,7 @@ class Run:
     def sources(self) -> list[str]:
         """The data sources that verl's episodes are told apart by."""
         keys = {key for data in self.data.values() for key in data}
-        names = {key.split("/")[1] for key in keys if key.startswith("rollout/") and key.endswith("/reward")}
+        names = {key[len("rollout/") : -len("/reward")] for key in keys if _REWARD.fullmatch(key)}
         return sorted(names - {"all", "seconds", "stop"})
 
 
@@ -63,14 +69,15 @@ def read_run(name: str, path: Path) -> Run:
         file = there[0]
     trainer = Trainer.LLAMA_FACTORY if file.name == Trainer.LLAMA_FACTORY else Trainer.VERL
     data: dict[int, dict[str, float]] = {}
-    try:
-        for number, line in read_lines(file):
-            if isinstance(line, DataError):
-                raise line
-            step, values = _line(line, trainer, f"{file}: line {number}")
+    lost = 0
+    earlier = [file.with_name(EARLIER)] if trainer is Trainer.VERL and file.with_name(EARLIER).is_file() else []
+    for part in (*earlier, file):  # a run that was resumed and goes on has two
+        for number, line in _lines(part):
+            step, values, left_out = _line(line, trainer, f"{part}: line {number}")
             data.setdefault(step, {}).update(values)
-    except OSError as exc:
-        raise DataError(f"{file}: cannot be read ({exc.strerror})") from exc
+            lost += left_out
+    if lost:
+        log.warning("%s: %d values are not finite and are not drawn", file, lost)
     if trainer is Trainer.LLAMA_FACTORY:
         for step, norm in _gradient_norms(file.with_name("trainer_state.json")):
             data.setdefault(step, {})["grad_norm"] = norm
@@ -79,26 +86,41 @@ def read_run(name: str, path: Path) -> Run:
     return Run(name, trainer, dict(sorted(data.items())))
 
 
-def _line(line: Any, trainer: Trainer, where: str) -> tuple[int, dict[str, float]]:
-    key = "step" if trainer is Trainer.VERL else "current_steps"
+def _lines(file: Path) -> Iterator[tuple[int, Any]]:
     try:
-        step = int(line[key])
+        for number, line in read_lines(file):
+            if isinstance(line, DataError):
+                raise line
+            yield number, line
+    except OSError as exc:
+        raise DataError(f"{file}: cannot be read ({exc.strerror})") from exc
+
+
+def _line(line: Any, trainer: Trainer, where: str) -> tuple[int, dict[str, float], int]:
+    """Step, numbers, and how many were not finite."""
+    try:
+        step = line["step" if trainer is Trainer.VERL else "current_steps"]
         values = line["data"] if trainer is Trainer.VERL else line
-        return step, {name: float(value) for name, value in values.items() if _is_number(value)}
-    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        if not isinstance(step, int) or isinstance(step, bool):
+            raise TypeError(f"step {step!r} is no whole number")
+        numbers = {name: float(value) for name, value in values.items() if _is_number(value)}
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
         raise DataError(f"{where}: is no line of {trainer}: {type(exc).__name__} {exc}") from exc
+    finite = {name: value for name, value in numbers.items() if abs(value) < _LARGEST}
+    return step, finite, len(numbers) - len(finite)
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _gradient_norms(state: Path) -> list[tuple[int, float]]:
     """LLaMA-Factory's log leaves them out; the Trainer's own state at the end of a run has them."""
     try:
         history = json.loads(state.read_text(encoding="utf-8"))["log_history"]
-        return [(int(one["step"]), float(one["grad_norm"])) for one in history if _is_number(one.get("grad_norm"))]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        found = [(int(one["step"]), float(one["grad_norm"])) for one in history if _is_number(one.get("grad_norm"))]
+        return [(step, norm) for step, norm in found if abs(norm) < _LARGEST]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return []  # still training, or another version: the other panels stand
 
 
