@@ -9,7 +9,8 @@ below them, or results files. The report shows
 the scores of eval/evaluate.py for all results, and of the traces chosen each step: the image before and after with the
 marks over the clean picture, what was said, and what came back. Press ? in it for its keys.
 Pictures are embedded once each, up to --max-mb; beyond it traces are shown with their marks on an empty frame.
-Exit status: 0 written; 1 written, but lines were unreadable or pictures are missing; 2 nothing could be written.
+Exit status: 0 written; 1 written, but results were unreadable, or pictures or whole folders are missing; 2 nothing
+could be written.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vilasr.tasks import DataError
-from vilasr.viewer import Choice, FrameOptions, Frames, collect, find_folders, write_page
+from vilasr.viewer import MAX_SIDE, Choice, FrameOptions, Frames, check_output, collect, find_folders, write_page
 
 log = logging.getLogger("view_traces")
 
@@ -41,8 +42,8 @@ def arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.limit is not None and args.limit < 1:
         parser.error("--limit must be at least 1")
-    if args.max_side < 1:
-        parser.error("--max-side must be at least 1")
+    if not 1 <= args.max_side <= MAX_SIDE:
+        parser.error(f"--max-side must be from 1 to {MAX_SIDE}")
     if not args.max_mb >= 0:
         parser.error("--max-mb must be 0 or more")
     return args
@@ -53,21 +54,22 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         folders = find_folders(args.results)
+        check_output(args.output, folders)
         report = collect(folders, Choice(args.limit, tuple(args.ids), args.only_wrong))
         frames = Frames(report, FrameOptions(args.max_side, args.max_mb, args.data_root))
-        names = [f"{folder.parent.name}/{folder.name}" for folder in folders]
+        names = [run.label for run in report.runs]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         title = args.title or ", ".join(names[:3]) + more
-        size = write_page(args.output, report, frames, title)
+        written = write_page(args.output, report, frames, title)
     except (DataError, OSError) as exc:
         log.error("view_traces: %s", exc)
         return 2
     print(
         f"{args.output}: {len(report.entries)} of {report.results} traces, {len(frames.pictures)} pictures, "
-        f"{size / 1e6:.1f} MB"
+        f"{written.size / 1e6:.1f} MB"
     )
     unreadable = sum(run.summary.problems.unreadable for run in report.runs)
-    return 1 if unreadable or frames.missing else 0
+    return 1 if unreadable or frames.missing or written.broken or report.skipped else 0
 
 
 if __name__ == "__main__":

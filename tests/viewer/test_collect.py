@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,7 @@ from tests.viewer.cases import ATTACKS, failed_rows, golden_rows, hostile_row, w
 from vilasr.tasks import DataError
 from vilasr.viewer import Choice, Frames, collect, find_folders
 from vilasr.viewer.details import detail
+from vilasr.viewer.folders import labels
 
 
 @pytest.fixture
@@ -198,3 +200,124 @@ def test_an_attack_stays_text(folder):
     trace = detail(entry, Frames(report).of(entry))
     assert trace["options"] == list(ATTACKS)
     json.dumps(trace, allow_nan=False)
+
+
+PUBLISHED_ROW = {
+    "question": "Is it a chair?",
+    "options": ["A. yes", "B. no"],
+    "answer": "A",
+    "image_path": ["a.png"],
+    "problem_type": "multiple choice",
+    "original_question_type": "counting",
+    "conversations": [{"role": "user", "content": "Is it?"}, {"role": "assistant", "content": answer("A")}],
+    "model_output": answer("A"),
+}
+
+
+def test_published_shards_are_one_folder(tmp_path):
+    """Whether the run, the benchmark, or some of the shards are named."""
+    maze = tmp_path / "run" / "maze"
+    for number in range(2):
+        write_rows(maze / f"{number}_2", [{**PUBLISHED_ROW, "question": f"Is it {number}{n}?"} for n in range(3)])
+    for named in ([tmp_path], [maze], [maze / "0_2", maze / "1_2/results.jsonl"]):
+        assert find_folders(named) == [maze]
+    (run,) = collect([maze]).runs
+    assert (run.name, run.results, run.label) == ("maze", 6, "run/maze")
+
+
+def test_links_keep_their_name_and_end(folder, tmp_path):
+    """By a link's name a scorer is found; a link to a folder above ends."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "maze").symlink_to(folder)
+    (other / "up").symlink_to(other)
+    (folder.parent / "back").symlink_to(other)
+    assert find_folders([other]) == [other / "maze"]
+    assert find_folders([other / "maze", folder, other / "maze/results.jsonl"]) == [other / "maze"]
+    assert find_folders([folder.parent]) == [folder]
+    (folder.parent / "again").symlink_to(folder)
+    assert find_folders([folder.parent]) == [folder], "what is there by its own name keeps it"
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "x").symlink_to(folder)
+    assert find_folders([tmp_path / "deep/x/../maze"]) == [folder], "behind a link, .. leads to the real parent"
+
+
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        (["/a/rl/maze"], ["rl/maze"]),
+        (["/a/rl/maze", "/b/rl/maze", "/a/rl/own"], ["a/rl/maze", "b/rl/maze", "rl/own"]),
+        (["/x/a/rl/maze", "/y/a/rl/maze", "/b/rl/maze"], ["x/a/rl/maze", "y/a/rl/maze", "b/rl/maze"]),
+    ],
+)
+def test_runs_are_named_by_what_tells_them_apart(folders, expected):
+    assert labels(list(map(Path, folders))) == expected
+
+
+def test_folders_without_results_are_told_and_the_rest_read(folder, caplog):
+    write_rows(folder.parent / "own", [])
+    write_rows(folder.parent / "vsi_bench/shard-0-of-2", [])
+    folders = find_folders([folder.parent])
+    assert folders == [folder, folder.parent / "own"]
+    assert "vsi_bench: left out; join its shards" in caplog.text
+    report = collect(folders)
+    assert [run.name for run in report.runs] == ["maze"]
+    assert report.skipped == 1
+    assert "own/results.jsonl: holds no results" in caplog.text
+    with pytest.raises(DataError, match="holds no results"):
+        collect([folder.parent / "own"])
+
+
+def test_figures_are_those_evaluate_prints():
+    """Halves too: a browser's toFixed makes 0.3 of 0.25, Python 0.2 (format rounds halves to even)."""
+    from vilasr.scoring import Group
+    from vilasr.viewer.collect import percent_texts
+
+    assert percent_texts(Group("overall", 4, 0.0025, 0.00125, 0.9975)) == ["0.2", "0.1", "99.8"]
+    assert f"{100 * 0.0025}" == "0.25", "a half"
+
+
+def test_an_answer_that_is_no_text_is_shown_as_json(tmp_path):
+    row = next(row for row in golden_rows(tmp_path) if row["id"] == "one_box")
+    row["steps"][-1]["answer"] = {"a": 1}
+    report = collect([write_rows(tmp_path / "maze", [row])])
+    trace = detail(report.entries[0], Frames(report).of(report.entries[0]))
+    assert trace["steps"][-1]["answer"] == '{"a": 1}'
+
+
+def test_sums_without_end_are_told(tmp_path):
+    rows = [{**row, "usage": {"tokens": 1e308, "turns": 2}} for row in golden_rows(tmp_path)[:3]]
+    (run,) = collect([write_rows(tmp_path / "maze", rows)]).runs
+    told = run.overview()
+    json.dumps(told, allow_nan=False)
+    assert told["usage"] == {"turns": 6}
+    assert "usage: tokens is no number that can be summed" in told["problem_lines"]
+
+
+def test_a_row_no_scorer_takes_is_counted_and_the_rest_shown(tmp_path, caplog):
+    rows = golden_rows(tmp_path)[:3]
+    rows[1]["steps"][0]["error"] = {"no": "text"}
+    report = collect([write_rows(tmp_path / "maze", rows)])
+    assert [entry.result.id for entry in report.entries] == [rows[0]["id"], rows[2]["id"]]
+    assert report.runs[0].summary.problems.unreadable == 1
+    assert f"item {rows[1]['id']}: cannot be scored" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("root", None, "names image 'None'"),
+        ("root", True, "names image 'True'"),
+        ("parent", True, "names image 'True'"),
+        ("index", True, "not numbered from 1"),
+        ("width", True, "side 'True'"),
+        ("height", 10**400, "side '1000"),
+        ("width", 1.5, "side '1.5'"),
+    ],
+)
+def test_numbers_of_an_image_are_whole(tmp_path, field, value, message):
+    row = next(row for row in golden_rows(tmp_path) if row["id"] == "one_box")
+    row["images"][0][field] = value
+    report = collect([write_rows(tmp_path / "maze", [row])])
+    trace = detail(report.entries[0], Frames(report).of(report.entries[0]))
+    assert message in trace["broken"]

@@ -201,12 +201,59 @@ def test_the_tool_writes_a_report_and_says_what_is_in_it(folder, tmp_path):
         (["{folder}", "-o", "{folder}/no/such/x.html"], "No such file"),
         (["{folder}", "-o", "x.html", "--ids", "nobody"], "no such item: nobody"),
         (["{folder}", "-o", "x.html", "--limit", "0"], "--limit must be at least 1"),
+        (["{folder}", "-o", "x.html", "--max-side", "16384"], "--max-side must be from 1 to 16383"),
+        (["{folder}", "-o", ""], "is a folder; name the file"),
+        (["{folder}", "-o", "/"], "is a folder; name the file"),
+        (["{folder}", "-o", "/dev/null"], "is no regular file"),
+        (["{folder}", "-o", "{folder}/results.jsonl"], "is what the report is made of"),
     ],
 )
 def test_what_cannot_be_written_is_told_in_one_line(folder, tmp_path, arguments, message):
     given = [text.format(folder=folder).replace("x.html", str(tmp_path / "x.html")) for text in arguments]
+    results = (folder / "results.jsonl").read_bytes()
     done = run_tool("tools/view_traces.py", *given)
     assert done.returncode == 2
+    assert (folder / "results.jsonl").read_bytes() == results
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "x.html").exists()
+
+
+def test_a_user_s_own_files_stay(folder, tmp_path):
+    """Nothing beside the report is touched, and it may be read by those who may read any new file."""
+    (tmp_path / "r.html.tmp").write_text("mine")
+    before = {path.name for path in tmp_path.iterdir()}
+    build(folder, tmp_path / "r.html")
+    assert {path.name for path in tmp_path.iterdir()} == before | {"r.html"}
+    assert (tmp_path / "r.html.tmp").read_text() == "mine"
+    assert (tmp_path / "r.html").stat().st_mode == (tmp_path / "r.html.tmp").stat().st_mode
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"conversation": [5]},
+        {"conversation": "abc"},
+        {"images": [{"index": 1, "root": 1, "parent": None, "width": 10**400, "height": 5, "marks": []}]},
+    ],
+    ids=["number", "text", "width"],
+)
+def test_a_row_that_cannot_be_shown_is_told_and_the_others_shown(tmp_path, change):
+    picture(168, 168, 1).save(tmp_path / "a.png")
+    bad, good = rows_of(tmp_path, ["a.png", "a.png"])
+    folder = write_rows(tmp_path / "maze", [bad | change, good])
+    done = run_tool("tools/view_traces.py", folder, "-o", tmp_path / "r.html")
+    assert done.returncode == 1, done.stderr
+    assert "item i0: cannot be shown in full" in done.stderr
+    assert "Traceback" not in done.stderr
+    first, second = Page((tmp_path / "r.html").read_text()).traces()
+    assert first["broken"]
+    assert first["question"] == second["question"]
+    assert "broken" not in second
+
+
+def test_missing_pictures_are_missing_beyond_the_budget_too(tmp_path):
+    picture(168, 168, 1).save(tmp_path / "a.png")
+    folder = write_rows(tmp_path / "maze", rows_of(tmp_path, ["a.png"] + [f"no{n}.png" for n in range(70)]))
+    report = collect([folder])
+    assert (Frames(report, FrameOptions(max_mb=0)).missing, Frames(report).missing) == (70, 70)

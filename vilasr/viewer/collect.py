@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from vilasr.reflect import reflection
 from vilasr.results import Result
-from vilasr.scoring import find_benchmark
+from vilasr.scoring import Benchmark, Group, find_benchmark
 from vilasr.scoring.benchmark import CORRECTED
 from vilasr.scoring.items import Scored
-from vilasr.scoring.reading import read_all
+from vilasr.scoring.reading import ReadResults, read_all
 from vilasr.scoring.summary import Summary, summarise
 from vilasr.scoring.table import problem_lines
 from vilasr.tasks import DataError
+from vilasr.viewer.folders import labels
 
 log = logging.getLogger(__name__)
 
-RESULTS = "results.jsonl"
 _SHORT = 80  # characters of an answer in the list
+_UNUSABLE = (TypeError, ValueError, AttributeError, KeyError, IndexError, ArithmeticError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +53,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Run:
-    """One results file. `name` is that of its folder, by which its scorer is found, as `eval/evaluate.py` does."""
+    """One results file. `name` is that of its folder, by which its scorer is found, as `eval/evaluate.py` does;
+    `label` is as much of the path as tells it from the report's others."""
 
     name: str
+    label: str
     folder: Path
     summary: Summary
     results: int
@@ -62,11 +66,16 @@ class Run:
 
     def overview(self) -> dict[str, Any]:
         """The summary of `eval/evaluate.py --json`, and what the page tells beside it."""
+        told = self.summary.to_json()
+        endless = [key for key, count in told["usage"].items() if not math.isfinite(count)]
         return {
-            **self.summary.to_json(),
-            "folder": f"{self.folder.parent.name}/{self.folder.name}",
+            **told,
+            "usage": {key: count for key, count in told["usage"].items() if key not in endless},
+            "texts": _texts(self.summary),
+            "folder": self.label,
             "results": self.results,
-            "problem_lines": [line.strip() for line in problem_lines(self.summary)],
+            "problem_lines": [line.strip() for line in problem_lines(self.summary)]
+            + [f"usage: {key} is no number that can be summed" for key in endless],
             "steps": sorted(self.steps.items()),
             "unusable_steps": self.unusable_steps,
         }
@@ -74,11 +83,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Report:
-    """`results` counts all that were read, `entries` are those chosen."""
+    """`results` counts all that were read, `entries` are those chosen, `skipped` the folders that could not be read."""
 
     runs: list[Run]
     entries: list[Entry]
     results: int
+    skipped: int = 0
 
     def columns(self) -> dict[str, list[Any]]:
         """The list of traces by column: small enough to filter thousands at each key stroke."""
@@ -86,39 +96,24 @@ class Report:
         return {name: [row[name] for row in rows] for name in _row_names()}
 
 
-def find_folders(paths: Sequence[Path]) -> list[Path]:
-    """The folders of results behind results files, and those anywhere below folders (benchmarks of a run, GRPO steps).
-
-    Raises DataError for a path without any.
-    """
-    found: dict[Path, None] = {}
-    for path in paths:
-        if path.is_file():
-            if path.name != RESULTS:
-                raise DataError(f"{path}: is no {RESULTS}; name that file or a folder with one")
-            folders = [path.parent]
-        elif (path / RESULTS).is_file():
-            folders = [path]
-        else:
-            folders = sorted(inner.parent for inner in path.rglob(RESULTS))
-            folders = [folder for folder in folders if not folder.name.startswith("shard-")]
-        if not folders:
-            shards = any(path.rglob(f"shard-*-of-*/{RESULTS}"))
-            advice = "join its shards with tools/merge_results.py" if shards else "run eval/infer.sh first"
-            raise DataError(f"{path}: holds no {RESULTS}; {advice}")
-        found.update(dict.fromkeys(folder.resolve() for folder in folders))
-    return list(found)
-
-
 def collect(folders: Sequence[Path], choice: Choice = Choice()) -> Report:
-    """Reads and scores the results of each folder. Raises DataError if there is nothing to read, if an id of the choice
-    is nowhere, or if nothing is left by it."""
-    runs, entries, results = [], [], 0
-    for number, folder in enumerate(folders):
-        run, scored = _read(folder)
+    """Reads and scores the results of each folder; of several, those without results are told and left out. Raises
+    DataError if there is nothing to read, if an id of the choice is nowhere, or if nothing is left by it."""
+    runs: list[Run] = []
+    entries: list[Entry] = []
+    errors: list[DataError] = []
+    for folder, label in zip(folders, labels(folders), strict=True):
+        try:
+            run, scored = _read(folder, label)
+        except DataError as exc:
+            errors.append(exc)
+            if len(folders) > 1:
+                log.warning("left out: %s", exc)
+            continue
+        entries += [Entry(len(runs), result, one) for result, one in scored if choice.takes(one)]
         runs.append(run)
-        results += run.results
-        entries += [Entry(number, result, one) for result, one in scored if choice.takes(one)]
+    if not runs and errors:
+        raise errors[0]
     known = {entry.result.id for entry in entries}
     absent = [item_id for item_id in choice.ids if item_id not in known]
     if absent:
@@ -126,15 +121,15 @@ def collect(folders: Sequence[Path], choice: Choice = Choice()) -> Report:
         raise DataError(f"{', '.join(map(str, folders))}: {which}: {', '.join(absent[:5])}")
     if not entries:
         raise DataError(f"{', '.join(map(str, folders))}: no trace is left by --only-wrong; all are right")
-    return Report(runs, entries[: choice.limit], results)
+    return Report(runs, entries[: choice.limit], sum(run.results for run in runs), len(errors))
 
 
-def _read(folder: Path) -> tuple[Run, Iterator[tuple[Result, Scored]]]:
-    read = read_all(folder, folder.name)
-    summary, scored = summarise(read, find_benchmark(folder.name))
+def _read(folder: Path, label: str) -> tuple[Run, Iterator[tuple[Result, Scored]]]:
+    read, summary, scored = _scored(read_all(folder, folder.name), find_benchmark(folder.name))
     traces = [result.trace for result in read.results if result.trace is not None]
     run = Run(
         name=folder.name,
+        label=label,
         folder=folder,
         summary=summary,
         results=len(read.results),
@@ -142,6 +137,46 @@ def _read(folder: Path) -> tuple[Run, Iterator[tuple[Result, Scored]]]:
         unusable_steps=sum(trace.tool_errors for trace in traces),
     )
     return run, zip(read.results, scored, strict=True)
+
+
+def _scored(read: ReadResults, benchmark: Benchmark) -> tuple[ReadResults, Summary, list[Scored]]:
+    """The results and their scores. Rows that no scorer can take, as none of an episode is, count as unreadable."""
+    try:
+        return read, *summarise(read, benchmark)
+    except _UNUSABLE:
+        pass
+    usable = []
+    for result in read.results:
+        try:
+            summarise(ReadResults(read.path, [result], 0, 0), benchmark)
+            usable.append(result)
+        except _UNUSABLE as exc:
+            log.error("%s: item %s: cannot be scored (%s: %s)", read.path, result.id, type(exc).__name__, exc)
+    if not usable:
+        raise DataError(f"{read.path}: none of its {len(read.results)} results can be scored")
+    read = replace(read, results=usable, unreadable=read.unreadable + len(read.results) - len(usable))
+    try:
+        return read, *summarise(read, benchmark)
+    except _UNUSABLE as exc:
+        raise DataError(f"{read.path}: cannot be scored ({type(exc).__name__}: {exc})") from exc
+
+
+def percent_texts(group: Group) -> list[str]:
+    """Mean and interval in percent as `eval/evaluate.py` prints them."""
+    return [f"{100 * share:.1f}" for share in (group.mean, group.low, group.high)]
+
+
+def _texts(summary: Summary) -> dict[str, Any]:
+    """The figures as `eval/evaluate.py` prints them: a browser rounds halves otherwise."""
+    drawing = summary.drawing
+    return {
+        "scores": {rule: {g.name: percent_texts(g) for g in groups} for rule, groups in summary.scores.items()},
+        "shares": {g.name: percent_texts(g) for g in drawing.shares},
+        "steps": f"{drawing.steps:.2f}",
+        "boxes": f"{drawing.boxes:.2f}",
+        "lines": f"{drawing.lines:.2f}",
+        "reward": f"{summary.reward:.3f}",
+    }
 
 
 def _row(entry: Entry) -> dict[str, Any]:

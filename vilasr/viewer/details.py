@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -11,10 +12,10 @@ from vilasr.drawing.marks import Box, Mark
 from vilasr.drawing.scene import DrawingPolicy, ImageNode, live_marks
 from vilasr.traces import Step, Trace
 from vilasr.viewer.collect import Entry
-from vilasr.viewer.frames import Shown
+from vilasr.viewer.frames import Frames, Shown, is_side
 
 _COLORS = {color: number for number, color in enumerate(PALETTE)}
-_MAX_SIDE = 100_000
+_UNUSABLE = (TypeError, ValueError, AttributeError, KeyError, IndexError, ArithmeticError, RecursionError)
 
 
 class _Marks:
@@ -36,25 +37,29 @@ class _Marks:
         return self._numbers[mark]
 
 
+def details(entry: Entry, frames: Frames) -> dict[str, Any]:
+    """`detail` for whatever a results file holds: of a record that no episode writes, at least what is wrong."""
+    try:
+        shown = detail(entry, frames.of(entry))
+        json.dumps(shown, allow_nan=False)
+    except _UNUSABLE as exc:
+        return _asked(entry) | {"broken": f"{type(exc).__name__}: {str(exc)[:200]}"}
+    return shown
+
+
 def detail(entry: Entry, frames: Sequence[Shown]) -> dict[str, Any]:
     """All the page needs to show one trace. `frames` are the question's images, in order. An item that was not run has
     no steps; a trace whose record cannot be drawn has `broken`, which says why."""
-    result, scored = entry.result, entry.scored
-    example, trace = result.example, result.trace
-    shown: dict[str, Any] = {
-        "scores": {rule: round(score, 4) for rule, score in scored.scores.items()},
-        "problem": scored.problem or "",
-        "unreadable": scored.unreadable,
-        "feedback": result.feedback,
-        "steps": [],
-        "images": [],
-        "marks": [],
-    }
-    if example is not None:
-        shown |= {"question": example.question, "options": list(example.options), "truth": example.answer}
+    trace = entry.result.trace
+    shown = _asked(entry)
     if trace is None:
         return shown
-    shown |= {"answer": trace.answer, "detail": trace.detail, "prompt": _prompt(trace), "before": _events(trace, 0)}
+    shown |= {
+        "answer": _text(trace.answer),
+        "detail": _text(trace.detail),
+        "prompt": _prompt(trace),
+        "before": _events(trace, 0),
+    }
     told = _told(trace)
     said = [_said(trace, number, told) for number in range(1, len(trace.steps) + 1)]
     try:
@@ -66,17 +71,34 @@ def detail(entry: Entry, frames: Sequence[Shown]) -> dict[str, Any]:
     return shown | {"images": images, "steps": steps, "marks": marks}
 
 
+def _asked(entry: Entry) -> dict[str, Any]:
+    """What can be told of any result: the scores and, of an item that could be read, the question."""
+    shown: dict[str, Any] = {
+        "scores": {rule: round(score, 4) for rule, score in entry.scored.scores.items()},
+        "problem": entry.scored.problem or "",
+        "unreadable": entry.scored.unreadable,
+        "feedback": entry.result.feedback,
+        "steps": [],
+        "images": [],
+        "marks": [],
+    }
+    example = entry.result.example
+    if example is not None:
+        shown |= {"question": example.question, "options": list(example.options), "truth": example.answer}
+    return shown
+
+
 def _said(trace: Trace, number: int, told: Sequence[str]) -> dict[str, Any]:
     """What step `number` (from 1) said, and what came back."""
     step = trace.steps[number - 1]
     return {
-        "text": str(step.text),
-        "thought": str(step.thought),
-        "action": step.action,
-        "finish": str(step.finish_reason),
-        "answer": step.answer,
-        "error": step.error,
-        "departures": list(map(str, step.departures)),
+        "text": _text(step.text),
+        "thought": _text(step.thought),
+        "action": _text(step.action),
+        "finish": _text(step.finish_reason),
+        "answer": _text(step.answer),
+        "error": _text(step.error),
+        "departures": list(map(_text, step.departures)),
         "events": _events(trace, number),
         "told": told[number - 1] if number <= len(told) else "",
     }
@@ -86,12 +108,14 @@ def _drawn(trace: Trace, frames: Sequence[Shown]) -> tuple[list[dict[str, Any]],
     """The images, what each step changed on them, and all marks. Raises ValueError for a record no episode writes."""
     marks = _Marks()
     nodes = trace.images
-    if [node.index for node in nodes] != list(range(1, len(nodes) + 1)):
+    numbers = [node.index for node in nodes]
+    if numbers != list(range(1, len(nodes) + 1)) or not all(type(number) is int for number in numbers):
         raise ValueError("its images are not numbered from 1")
-    named = [index for node in nodes for index in (node.root, node.parent) if index is not None]
+    named: list[object] = [node.root for node in nodes]
+    named += [node.parent for node in nodes if node.parent is not None]
     named += [index for step in trace.steps for index in step.new_images]
     for index in named:
-        if not isinstance(index, int) or not 1 <= index <= len(nodes):
+        if type(index) is not int or not 1 <= index <= len(nodes):  # a bool is an int too
             raise ValueError(f"it names image {str(index)[:40]!r}, which is not there")
     images = [
         {
@@ -179,6 +203,11 @@ def _told(trace: Trace) -> list[str]:
     return told
 
 
+def _text(value: object) -> str | None:
+    """Texts as they are; what should be one and is not, as JSON."""
+    return value if value is None or isinstance(value, str) else json.dumps(value)
+
+
 def _coordinate(value: float) -> float | int:
     if not math.isfinite(value):
         raise ValueError(f"a mark has the coordinate {value}")
@@ -186,7 +215,7 @@ def _coordinate(value: float) -> float | int:
     return int(rounded) if rounded == int(rounded) else rounded
 
 
-def _side(value: object) -> int:
-    if not isinstance(value, int) or not 1 <= value <= _MAX_SIDE:
+def _side(value: int) -> int:
+    if not is_side(value):
         raise ValueError(f"an image has the side {str(value)[:40]!r}")
     return value

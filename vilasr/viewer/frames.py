@@ -6,7 +6,7 @@ import hashlib
 import io
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -17,7 +17,8 @@ from PIL import Image
 from vilasr.images import ImageError, load_image
 from vilasr.results import Result
 from vilasr.tasks import DataError, find_image
-from vilasr.viewer.collect import RESULTS, Entry, Report
+from vilasr.viewer.collect import Entry, Report
+from vilasr.viewer.folders import RESULTS
 
 log = logging.getLogger(__name__)
 
@@ -25,12 +26,16 @@ _BATCH = 64  # pictures encoded at once, to bound memory and what is done in vai
 _FEW_COLORS = 256  # drawings such as mazes: lossless is smaller and sharp
 _QUALITY = 82
 _SHOWN = 5
+MAX_SIDE = 16_383  # of a WebP file
+_UNUSABLE = (DataError, ImageError, OSError, ValueError, OverflowError, MemoryError)
+_LONGEST = 100_000  # of an image in a record
 
 
 @dataclass(frozen=True, slots=True)
 class FrameOptions:
-    """`max_side`: longer pictures are made smaller. `max_mb`: of all pictures as written in the page; the rest are left
-    out, and their marks shown on an empty frame. `data_root`: where relative paths are looked up too."""
+    """`max_side`: longer pictures are made smaller; at most `MAX_SIDE`. `max_mb`: of all pictures as written in the
+    page; the rest are left out, and their marks shown on an empty frame. `data_root`: where relative
+    paths are looked up too."""
 
     max_side: int = 768
     max_mb: float = 200.0
@@ -53,6 +58,11 @@ class _Wanted:
     name: str
     size: tuple[int, int]
     results: Path
+
+
+def is_side(value: object) -> bool:
+    """Whether a record's width or height can be one."""
+    return type(value) is int and 1 <= value <= _LONGEST  # a bool is an int too
 
 
 class Frames:
@@ -81,17 +91,18 @@ class Frames:
         full = False
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             while batch := list(islice(wanted, _BATCH)):
-                encoded: Iterator[bytes | str] | Sequence[str]
-                encoded = ["left out"] * len(batch) if full else pool.map(lambda one: _encode(one, options), batch)
+                encoded: Iterator[bytes | str]
+                work = _find_problem if full else _encode
+                encoded = pool.map(lambda one, work=work: work(one, options), batch)
                 for one, picture in zip(batch, encoded, strict=True):
                     name = Path(one.name).name
-                    if full:
-                        self._shown[one] = self._leave_out(name)
-                    elif isinstance(picture, str):
+                    if isinstance(picture, str):
                         self.missing += 1
                         if self.missing <= _SHOWN:
                             log.warning("%s", picture)
                         self._shown[one] = Shown(None, "the file is missing or unreadable", name)
+                    elif full:
+                        self._shown[one] = self._leave_out(name)
                     else:
                         size = 4 * len(picture) / 3
                         known = self._numbers.get(hashlib.sha256(picture).hexdigest())
@@ -130,26 +141,31 @@ def _files(result: Result) -> list[tuple[str, tuple[int, int]]]:
     if len(roots) != len(result.image_files):
         return []
     sizes = [(node.width, node.height) for node in roots]
-    return [
-        (str(name), size)
-        for name, size in zip(result.image_files, sizes, strict=True)
-        if all(isinstance(side, int) and side > 0 for side in size)
-    ]
+    return [(str(name), size) for name, size in zip(result.image_files, sizes, strict=True) if all(map(is_side, size))]
+
+
+def _find_problem(wanted: _Wanted, options: FrameOptions) -> bytes | str:
+    """What is wrong with a file that is not embedded: whether it is there; no bytes if so."""
+    try:
+        find_image(wanted.name, wanted.results, options.data_root)
+    except _UNUSABLE as exc:
+        return f"{wanted.results}: {exc}"
+    return b""
 
 
 def _encode(wanted: _Wanted, options: FrameOptions) -> bytes | str:
     """The picture, or what is wrong with its file."""
     try:
         image = load_image(find_image(wanted.name, wanted.results, options.data_root))
-    except (DataError, ImageError, OSError, ValueError) as exc:
-        return f"{wanted.results}: {exc}"
-    scale = min(1.0, options.max_side / max(wanted.size))
-    width, height = (max(1, round(side * scale)) for side in wanted.size)
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
-    file = io.BytesIO()
-    if image.getcolors(_FEW_COLORS) is not None:
-        image.save(file, "WEBP", lossless=True, quality=50, method=3)
-    else:
-        image.save(file, "WEBP", quality=_QUALITY, method=2)
+        scale = min(1.0, options.max_side / max(wanted.size))
+        width, height = (max(1, round(side * scale)) for side in wanted.size)
+        if image.size != (width, height):
+            image = image.resize((width, height), Image.Resampling.BICUBIC)
+        file = io.BytesIO()
+        if image.getcolors(_FEW_COLORS) is not None:
+            image.save(file, "WEBP", lossless=True, quality=50, method=3)
+        else:
+            image.save(file, "WEBP", quality=_QUALITY, method=2)
+    except _UNUSABLE as exc:
+        return f"{wanted.results}: {exc or type(exc).__name__}"
     return file.getvalue()

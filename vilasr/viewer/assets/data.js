@@ -39,7 +39,7 @@ function verdict(score) {
   return score > 0 ? "partly" : "wrong";
 }
 
-/** What a run is called: its benchmark, or its folder where several are of one benchmark. */
+/** What a run is called: its benchmark, or as much of its folder's path as tells it apart where several are of one. */
 function runName(number) {
   const run = data.runs[number];
   return data.runs.filter((other) => other.benchmark === run.benchmark).length > 1 ? run.folder : run.benchmark;

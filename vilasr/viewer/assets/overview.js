@@ -13,11 +13,12 @@ function shareBar(group) {
   return el("td", { class: "bar" }, picture);
 }
 
-function shareCells(group) {
+/** `texts` are the mean and interval as the scorer prints them. */
+function shareCells(group, texts) {
   if (!group) return [el("td"), el("td"), el("td")];
   return [
-    el("td", { class: "number" }, percent(group.mean)),
-    el("td", { class: "number dim", title: `95 % interval, ${group.method}` }, `${percent(group.low)} – ${percent(group.high)}`),
+    el("td", { class: "number" }, texts[0]),
+    el("td", { class: "number dim", title: `95 % interval, ${group.method}` }, `${texts[1]} – ${texts[2]}`),
     shareBar(group),
   ];
 }
@@ -43,7 +44,7 @@ function scoreTable(run, number) {
     const head = el("th", { scope: "row" });
     head.append(tasks.has(text) ? linkTo(text || "no type", { run: number, task: text }) : word(text));
     const items = Math.max(...groups.filter(Boolean).map((group) => group.count));
-    return el("tr", {}, head, el("td", { class: "number" }, items.toLocaleString("en")), ...groups.flatMap(shareCells));
+    return el("tr", {}, head, el("td", { class: "number" }, items.toLocaleString("en")), ...groups.flatMap((group, n) => shareCells(group, run.texts.scores[rules[n]][text])));
   });
   return table("Scores, %, with 95 % intervals", ["score", "items", ...rules], rows);
 }
@@ -86,29 +87,29 @@ function figure(value, text) {
 function runSection(run, number) {
   const section = el("section", { class: "run" });
   const samples = run.samples > 1 ? `, ${run.samples} samples each` : "";
-  section.append(el("h2", {}, word(run.benchmark)), el("p", { class: "dim" }, word(run.folder), `: ${plural(run.items, "item")}${samples}`));
+  section.append(el("h2", {}, word(runName(number))), el("p", { class: "dim" }, word(run.folder), `: ${plural(run.items, "item")}${samples}`));
   for (const line of run.problem_lines) section.append(put(el("p", { class: "problem", dir: "auto" }), line));
   for (const note of run.notes) section.append(put(el("p", { class: "note", dir: "auto" }), `Note: ${note}`));
   const steps = run.steps.reduce((sum, [count, traces]) => sum + count * traces, 0);
-  const overall = Object.values(run.scores)[0][0];
-  const share = (text) => run.drawing.shares.find((group) => group.name === text);
+  const [rule, [overall]] = Object.entries(run.scores)[0];
+  const [mean, low, high] = run.texts.scores[rule][overall.name];
   const rate = steps ? `${percent(run.unusable_steps / steps)} %` : "–";
   section.append(
     el(
       "div",
       { class: "figures" },
-      figure(`${percent(overall.mean)} %`, `${overall.name}, ${percent(overall.low)} – ${percent(overall.high)}`),
-      figure(run.drawing.steps.toFixed(2), "steps a trace"),
-      figure(run.drawing.boxes.toFixed(2), "boxes a trace"),
-      figure(run.drawing.lines.toFixed(2), "lines a trace"),
+      figure(`${mean} %`, `${overall.name}, ${low} – ${high}`),
+      figure(run.texts.steps, "steps a trace"),
+      figure(run.texts.boxes, "boxes a trace"),
+      figure(run.texts.lines, "lines a trace"),
       figure(rate, `tool errors: ${run.unusable_steps.toLocaleString("en")} of ${plural(steps, "step")}`),
-      figure(`${percent(share("reflection (Eq. 5)").mean)} %`, "of traces reflect (Eq. 5)"),
-      figure(run.reward.toFixed(3), "mean reward"),
+      figure(`${run.texts.shares["reflection (Eq. 5)"][0]} %`, "of traces reflect (Eq. 5)"),
+      figure(run.texts.reward, "mean reward"),
     ),
     scoreTable(run, number),
   );
   const shares = run.drawing.shares.map((group) =>
-    el("tr", {}, el("th", { scope: "row" }, group.name), el("td", { class: "number" }, group.count.toLocaleString("en")), ...shareCells(group)),
+    el("tr", {}, el("th", { scope: "row" }, group.name), el("td", { class: "number" }, group.count.toLocaleString("en")), ...shareCells(group, run.texts.shares[group.name])),
   );
   const endings = Object.entries(run.stop_reasons).sort((a, b) => b[1] - a[1]);
   section.append(
@@ -131,5 +132,6 @@ function drawOverview() {
   const lines = [el("p", {}, `${plural(data.results, "trace")} scored; ${shown} can be looked at here.`)];
   if (data.left_out) lines.push(el("p", { class: "problem" }, `${plural(data.left_out, "picture")} had no room in this report.`));
   if (data.missing) lines.push(el("p", { class: "problem" }, `${plural(data.missing, "picture")} could not be read.`));
+  if (data.skipped) lines.push(el("p", { class: "problem" }, `${plural(data.skipped, "folder")} could not be read and left out.`));
   byId("overview").replaceChildren(...lines, ...data.runs.map(runSection));
 }

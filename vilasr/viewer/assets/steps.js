@@ -101,8 +101,21 @@ function stepChips(trace) {
 }
 
 function drawStep() {
-  const trace = current;
-  if (!trace) return;
+  if (!current) return;
+  try {
+    fillStep(current);
+  } catch (error) {
+    failed(error);
+  }
+}
+
+/** Says so in place of a trace that cannot be shown, so that no other one stands under its address. */
+function failed(error) {
+  current = null;
+  byId("trace").replaceChildren(put(el("p", { class: "problem" }), `This trace cannot be shown: ${error}`));
+}
+
+function fillStep(trace) {
   drawImages(trace);
   drawStrip(trace);
   const slider = byId("slider");
@@ -134,15 +147,15 @@ function head(trace, n) {
 
 /** Puts trace `n` on the page; one that was left for another in the meantime is dropped. */
 async function drawTrace(n) {
-  const page = byId("trace");
-  let trace;
   try {
-    trace = await traceOf(n);
+    const trace = await traceOf(n);
+    if (state.trace === n) fillTrace(trace, n);
   } catch (error) {
-    page.replaceChildren(put(el("p", { class: "problem" }), `This trace cannot be read: ${error}`));
-    return;
+    if (state.trace === n) failed(error);
   }
-  if (state.trace !== n) return;
+}
+
+function fillTrace(trace, n) {
   current = trace;
   const steps = trace.steps.length;
   if (state.step === null) state.step = steps ? 1 : 0;
@@ -157,6 +170,7 @@ async function drawTrace(n) {
   );
   const left = el("section", { class: "left", "aria-label": "Images" }, tools, el("div", { id: "images" }), strip(trace));
   const right = el("section", { class: "right", "aria-label": "Step" }, el("div", { id: "step", "aria-live": "polite" }), outcome(trace, n));
+  const page = byId("trace");
   page.replaceChildren(...head(trace, n).filter(Boolean), el("div", { class: "steps" }, slider, stepChips(trace)), el("div", { class: "halves" }, left, right));
   page.scrollTop = 0;
   drawStep();
