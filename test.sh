@@ -18,7 +18,7 @@ exec </dev/null
 selection=()
 if [[ ${1:-} == fast ]]; then
   shift
-  selection=(-m "not engine")
+  selection=(-m "not engine" -n 2 --dist worksteal)
 fi
 
 bash setup.sh

@@ -47,7 +47,10 @@ def _cached(name: str, make) -> Path:
         half = CACHE / f"{name}.half-{os.getpid()}"
         shutil.rmtree(half, ignore_errors=True)
         make(half)
-        half.rename(folder)
+        try:
+            half.rename(folder)
+        except OSError:  # another process of the tests was first
+            shutil.rmtree(half)
     return folder
 
 
