@@ -191,7 +191,7 @@ def speed(pictures: int, wanted: int) -> None:
 
 
 def with_imagehash(count: int) -> None:
-    import imagehash  # type: ignore[import-not-found]
+    import imagehash  # type: ignore[import-not-found]  # no dependency: for whoever compares
 
     used = ("JPEG 50", "size x 0.5", "2 % off the left", "1 % off all sides", "brighter by 10 %")
     hashes = {

@@ -20,17 +20,14 @@ Exit status: 0 done; 1 some item or line could not be read or run, or nothing wa
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vilasr.data_engine.build import Built, Share, build, write_report
+from vilasr.data_engine.build import Built, Questions, Share, build, write_report
 from vilasr.data_engine.candidate import source_of
 from vilasr.data_engine.keep_out import KeepOut
 from vilasr.data_engine.leaks import read_benchmarks
@@ -39,31 +36,27 @@ from vilasr.data_engine.presets import filters
 from vilasr.data_engine.reading import asked_profile, find_results
 from vilasr.data_engine.writer import Target, check_target
 from vilasr.infer_options import InferOptions
-from vilasr.prompts import Profile, load_profile
+from vilasr.prompts import Profile, load_profile, wording
 from vilasr.run_files import Hooks, Items, exit_status, run_files
 from vilasr.tasks import BrokenItem, DataError, read_examples
 
 log = logging.getLogger("sample_traces")
 
+Current = dict[Path, Questions]  # by results file
 LEFT_OUT = "left_out.json"  # beside results: the questions that were not sampled, being in a benchmark
-
-
-def results_folder(sampling: InferOptions, data: Path) -> Path:
-    shard = sampling.selection.shard
-    return sampling.output / data.stem / (shard.folder if shard else "")
 
 
 def sample(options: SampleOptions, sampling: InferOptions, keep_out: KeepOut | None) -> int:
     """Returns how many items failed."""
     share = Share(filters(options.settings))
     for data in sampling.data if not sampling.overwrite else ():
-        share.add_file(results_folder(sampling, data) / "results.jsonl")
+        share.add_file(sampling.folder(data) / "results.jsonl")
 
     def fit(items: Items, data: Path) -> Items:
         if keep_out is None:
             return items
         kept = keep_out.items(items, data)
-        folder = results_folder(sampling, data)
+        folder = sampling.folder(data)
         folder.mkdir(parents=True, exist_ok=True)
         keep_out.save(folder / LEFT_OUT)
         return kept
@@ -73,14 +66,13 @@ def sample(options: SampleOptions, sampling: InferOptions, keep_out: KeepOut | N
     return failed
 
 
-def filtered(options: SampleOptions, keep_out: KeepOut | None) -> Built:
+def filtered(options: SampleOptions, keep_out: KeepOut | None, current: Current) -> Built:
     files = find_results(options.results)
     for file in files:
         if keep_out is not None and (file.parent / LEFT_OUT).is_file():
             keep_out.load(file.parent / LEFT_OUT)
     asked = {file: asked_profile(file) for file in files}
     target = target_of(options, load_profile(options.write_profile) if options.write_profile else _only(asked))
-    current = questions(options.sampling) if options.sampling else {}
     built = build(
         files, options.settings, target, lambda file: asked[file].coordinates, keep_out, options.seed, bar, current.get
     )
@@ -95,18 +87,8 @@ def target_of(options: SampleOptions, profile: Profile) -> Target:
     )
 
 
-def questions(sampling: InferOptions) -> dict[Path, set[tuple[str, str]]]:
-    """By results file the questions its data has now: what was sampled of an earlier version is not learned from."""
-    return {
-        (results_folder(sampling, data) / "results.jsonl").resolve(): {
-            (item.id, item.digest()) for item in read_examples(data)
-        }
-        for data in sampling.data
-    }
-
-
 def _only(asked: dict[Path, Profile]) -> Profile:
-    profiles = {json.dumps(yaml.safe_load(one.source), sort_keys=True): one for one in asked.values()}
+    profiles = {wording(one.source): one for one in asked.values()}
     if len(profiles) > 1:
         names = ", ".join(sorted({profile.name for profile in profiles.values()}))
         raise DataError(f"the results were sampled with {len(profiles)} profiles ({names}); name one: --write-profile")
@@ -132,20 +114,28 @@ def known_questions(options: SampleOptions) -> KeepOut | None:
     return KeepOut(index, options.data_root)
 
 
-def check_ahead(options: SampleOptions, sampling: InferOptions) -> None:
-    """What would stop the end is told before hours of sampling. Raises DataError, ProfileError."""
+def check_ahead(options: SampleOptions, sampling: InferOptions) -> Current:
+    """What would stop the end is told before hours of sampling. Returns the questions that the data of each results
+    file has: what was sampled of an earlier version is not learned from. Raises DataError, ProfileError."""
     profile = load_profile(options.write_profile) if options.write_profile else sampling.profile
-    items = [item for data in sampling.data for item in read_examples(data)]
-    check_target(target_of(options, profile), {source_of(item) for item in items if not isinstance(item, BrokenItem)})
+    current: Current = {}
+    sources: set[str] = set()
+    for data in sampling.data:
+        items = read_examples(data)
+        current[(sampling.folder(data) / "results.jsonl").resolve()] = {(item.id, item.digest()) for item in items}
+        sources |= {source_of(item) for item in items if not isinstance(item, BrokenItem)}
+    check_target(target_of(options, profile), sources)
+    return current
 
 
 def run() -> int:
     options = parse_options(__doc__)
     sampling, failed = options.sampling, 0
     keep_out = known_questions(options)
+    current: Current = {}
     if sampling is not None:
         if options.dataset_dir is not None:
-            check_ahead(options, sampling)
+            current = check_ahead(options, sampling)
         failed = sample(options, sampling, keep_out)
         if failed:
             log.error("sample_traces: %d items failed; their rows say why. --retry-errors runs them again.", failed)
@@ -153,7 +143,7 @@ def run() -> int:
     if options.dataset_dir is None:
         log.info("this shard is sampled; with the others done: --results %s", options.results[0])
         return 1 if failed else 0
-    built = filtered(options, keep_out)
+    built = filtered(options, keep_out, current)
     written = built.written
     log.info("%d conversations; report: %s", len(written.kept), options.report)
     if not written.kept:

@@ -68,6 +68,11 @@ class InferOptions:
         rules = [self.profile_for(path.stem).image for path in self.data]
         return max(rules, key=lambda rule: rule.max_pixels)
 
+    def folder(self, data: Path) -> Path:
+        """Of the results of a file, or of this shard of them."""
+        shard = self.selection.shard
+        return self.output / data.stem / (shard.folder if shard else "")
+
     def settings(self, data: Path) -> dict[str, Any]:
         """Everything that changes the results of a file; its hash stands in every row. What is at its default and came
         later is left out, so that older results can still be completed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -189,6 +190,11 @@ def load_profile(path: Path) -> Profile:
     except (OSError, UnicodeDecodeError) as exc:
         raise ProfileError(f"{path}: cannot be read ({exc})") from exc
     return parse_profile(text, str(path))
+
+
+def wording(profile: str) -> str:
+    """A profile's YAML without what changes nothing, its comments and the order of its keys: for comparing."""
+    return json.dumps(yaml.safe_load(profile), sort_keys=True)
 
 
 def profile_for_checkpoint(checkpoint: str | Path) -> Profile:

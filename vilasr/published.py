@@ -24,7 +24,7 @@ from vilasr.traces import Event, EventKind, Step, StopReason, Trace
 log = logging.getLogger(__name__)
 
 ANSWER_ONLY = "answer_only"  # departure: an <answer> was given in a reply that has no legal form
-_SHARD = re.compile(r"(\d+)_(\d+)")
+SHARD_FOLDER = re.compile(r"(\d+)_(\d+)")
 _VISION = "<|vision_start|><|image_pad|><|vision_end|>"
 
 
@@ -48,7 +48,7 @@ def find_published(folder: Path) -> list[Path]:
     whole = folder / "results.jsonl"
     shards: dict[int, set[int]] = {}
     for path in folder.iterdir() if folder.is_dir() else ():
-        match = _SHARD.fullmatch(path.name)
+        match = SHARD_FOLDER.fullmatch(path.name)
         if match and path.is_dir():
             shards.setdefault(int(match[2]), set()).add(int(match[1]))
     if whole.is_file():

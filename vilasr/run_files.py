@@ -79,10 +79,7 @@ def _run_files(options: InferOptions, hooks: Hooks) -> int:
         for data, everything in files:
             items = hooks.fit(select(everything, options.selection, data), data)
             profile = options.profile_for(data.stem)
-            folder = options.output / data.stem
-            shard = options.selection.shard
-            if shard is not None:
-                folder /= shard.folder
+            folder = options.folder(data)
             with ResultsWriter(folder, options.settings(data), options.retry_errors, options.overwrite) as results:
                 spent += options.price(results.usage["prompt_total"], results.usage["sampled"])
                 keys = [(item.id, item.digest(), sample) for item in items for sample in range(options.samples)]

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import yaml
 from PIL import Image
 
-from vilasr.prompts import PROFILE_NAME
+from vilasr.prompts import PROFILE_NAME, wording
 from vilasr.tasks import DataError
 
 INFO_NAME = "dataset_info.json"
@@ -63,8 +63,8 @@ def has_other_profile(folder: Path, profile: str) -> bool:
     if not path.is_file():
         return False
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8")) != yaml.safe_load(profile)  # comments say nothing
-    except (UnicodeDecodeError, yaml.YAMLError):
+        return wording(path.read_text(encoding="utf-8")) != wording(profile)
+    except (UnicodeDecodeError, yaml.YAMLError, TypeError):  # no YAML, or keys that no profile has
         return True
 
 

@@ -16,7 +16,7 @@ from vilasr.results import RUN_FILE
 from vilasr.tasks import DataError
 
 Key = tuple[str, str, int]  # id, digest, sample
-_NAME = re.compile(r"shard-(\d+)-of-(\d+)")
+SHARD_FOLDER = re.compile(r"shard-(\d+)-of-(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def merge_shards(
 
 
 def _find(folder: Path) -> list[Path]:
-    found = sorted(p for p in folder.glob("shard-*-of-*") if _NAME.fullmatch(p.name))
+    found = sorted(p for p in folder.glob("shard-*-of-*") if SHARD_FOLDER.fullmatch(p.name))
     if not found:
         raise DataError(f"{folder}: has no shards (shard-K-of-N); run infer.sh --shard K/N first")
     counts = Counter(int(p.name.rsplit("-", 1)[1]) for p in found)

@@ -69,8 +69,7 @@ def judge(
             seen.add(key)
             one = candidate(result)
             if one is None:
-                name = f"{result.id} {result.digest}".rstrip()  # as the funnel names questions
-                found.funnel.add_sampled(name, source_of_unreadable(result), result.task)
+                found.funnel.add_sampled(result.id, source_of_unreadable(result), result.task, result.digest)
                 continue
             item = judged(one, place, first_refusal(chosen, one))
             found.funnel.add(item)

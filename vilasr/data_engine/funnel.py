@@ -68,11 +68,11 @@ class Funnel:
             if judged.dropped not in self._reached:
                 raise ValueError(f"item {judged.id}: dropped by {judged.dropped!r}, which is none of the filters")
             depth = self._reached[judged.dropped]
-        self._count((judged.source, judged.type), _name(judged), depth)
+        self._count((judged.source, judged.type), _name(judged.id, judged.digest), depth)
 
-    def add_sampled(self, id: str, source: str = "", type: str = "") -> None:
+    def add_sampled(self, id: str, source: str = "", type: str = "", digest: str = "") -> None:
         """An episode that cannot be judged, as its item could not be read: sampled, and never seen again."""
-        self._count((source, type), id, 0)
+        self._count((source, type), _name(id, digest), 0)
 
     def _count(self, kind: _Kind, question: str, depth: int) -> None:
         if self._selected:
@@ -92,7 +92,7 @@ class Funnel:
         for item in items:
             kind = (item.source, item.type)
             episodes[kind] += 1
-            questions.add((kind, _name(item)))
+            questions.add((kind, _name(item.id, item.digest)))
         for kind, count in episodes.items():
             before = self._selected[-1][0][kind] if self._selected else self._episodes[kind, self.filters]
             if count > before:
@@ -160,8 +160,8 @@ class Funnel:
         return {group: _with_shares(self.stages, counts, questions[group]) for group, counts in episodes.items()}
 
 
-def _name(item: Judged) -> str:
-    return f"{item.id} {item.digest}".rstrip()
+def _name(id: str, digest: str) -> str:
+    return f"{id} {digest}".rstrip()
 
 
 def _groups(kind: _Kind) -> tuple[_Group, ...]:

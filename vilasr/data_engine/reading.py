@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,10 @@ import yaml
 from vilasr.data_engine.candidate import Place
 from vilasr.prompts import Profile, parse_profile
 from vilasr.results import RUN_FILE, Result, parse_row
+from vilasr.shards import SHARD_FOLDER
 from vilasr.tasks import DataError
 
 log = logging.getLogger(__name__)
-
-_SHARD = re.compile(r"shard-(\d+)-of-(\d+)")
 
 
 def find_results(paths: Sequence[Path]) -> list[Path]:
@@ -32,7 +30,7 @@ def find_results(paths: Sequence[Path]) -> list[Path]:
         found |= dict.fromkeys(file.resolve() for file in files)
     shards: dict[tuple[Path, int], set[int]] = {}
     for file in found:
-        if name := _SHARD.fullmatch(file.parent.name):
+        if name := SHARD_FOLDER.fullmatch(file.parent.name):
             shards.setdefault((file.parent.parent, int(name[2])), set()).add(int(name[1]))
     for (folder, count), there in shards.items():
         if missing := sorted(set(range(count)) - there):

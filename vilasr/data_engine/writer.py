@@ -17,15 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-import yaml
-
 from vilasr.data_check.writing import dumps
 from vilasr.data_engine.candidate import Judged
 from vilasr.data_engine.reading import read_place
 from vilasr.data_engine.replay import Unfit, replay
 from vilasr.episode import Episode
 from vilasr.profile_checks import CONTROL
-from vilasr.prompts import PROFILE_NAME, Profile
+from vilasr.prompts import PROFILE_NAME, Profile, wording
 from vilasr.sft_files import (
     INFO_NAME,
     append_record,
@@ -218,8 +216,7 @@ def _names(items: Sequence[Judged]) -> Iterator[str]:
 def _folder_of(items: Sequence[Judged], target: Target) -> str:
     """The name of a folder of images that no other choice of episodes, and no other wording, writes to."""
     chosen = [[*item.key, item.said] for item in items]
-    profile = json.dumps(yaml.safe_load(target.profile.source), sort_keys=True)  # its comments change nothing
-    return hashlib.sha256(json.dumps([chosen, profile]).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps([chosen, wording(target.profile.source)]).encode()).hexdigest()[:12]
 
 
 def _record(

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
 
+from vilasr.published import SHARD_FOLDER
 from vilasr.tasks import DataError
 
 log = logging.getLogger(__name__)
 
 RESULTS = "results.jsonl"
-_PUBLISHED_SHARD = re.compile(r"\d+_\d+")
 _OWN_SHARD = "shard-"
 
 
@@ -97,13 +96,13 @@ def _below(top: Path) -> tuple[list[Path], list[Path]]:
 
 def _published_shards(folder: Path) -> list[Path]:
     children = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [child for child in children if _PUBLISHED_SHARD.fullmatch(child.name) and (child / RESULTS).is_file()]
+    return [child for child in children if SHARD_FOLDER.fullmatch(child.name) and (child / RESULTS).is_file()]
 
 
 def _whole(folder: Path) -> Path:
     """The folder, or the one whose published shard it is."""
     absolute = _absolute(folder)
-    if not _PUBLISHED_SHARD.fullmatch(absolute.name):
+    if not SHARD_FOLDER.fullmatch(absolute.name):
         return folder
     log.warning("%s is a shard of published results; all shards of %s are read", folder, absolute.parent)
     return absolute.parent
