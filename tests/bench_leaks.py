@@ -4,18 +4,22 @@ Recall: each picture is changed in each way and looked for among the originals. 
 split against mazes of the test split, which share no layout, and scenes against other scenes: every match is false.
 Scenes are drawn at random (smooth colours, shapes, noise of many scales with a fall-off as in photographs): there are
 no photographs here. Speed: random thumbnails. `--imagehash` (which must be installed) counts, for its hashes, the false
-pairs of mazes within the distance that finds 98 % of the copies.
+pairs of mazes within the distance that finds 98 % of the copies. `--runs 20000`: what a second run, and others at the
+same time, save by the cache.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 
@@ -23,8 +27,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance
 
 from tests.golden import picture
-from vilasr.data_engine.image_hash import SIDE, PictureSet, Thumbnails, thumbnail
+from vilasr.data_engine.benchmarks import read_benchmarks
+from vilasr.data_engine.image_hash import SIDE, PictureSet, thumbnail
 from vilasr.data_engine.leaks import compare, make_index
+from vilasr.data_engine.thumbnails import Thumbnails
 from vilasr.maze_layouts import Maze, Split, around, tree_from
 from vilasr.mazes import MazeQuestion, Plan, draw_question, make_question
 from vilasr.tasks import Example, QuestionType
@@ -183,11 +189,45 @@ def speed(pictures: int, wanted: int) -> None:
             scene(number).save(path, quality=90)
         cache = Path(folder) / "cache.npz"
         for name in ("read", "from the cache"):
-            kept = Thumbnails(cache)
+            kept = Thumbnails([cache])
             start = time.perf_counter()
             kept.of(paths)
             print(f"640 x 480 JPEG files {name}: {len(paths) / (time.perf_counter() - start):.0f} a second")
             kept.save()
+
+
+def runs(pictures: int, processes: int = 4) -> None:
+    """A folder of so many pictures in questions of 16, read for the first time, again, and by several at once."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "images").mkdir()
+        base = [scene(seed, 320, 240) for seed in range(64)]
+        for number in range(pictures):  # each its own bytes
+            base[number % 64].save(folder / "images" / f"{number}.jpg", quality=50 + number // 64 % 45)
+        rows = [
+            {
+                "id": str(at), "question": f"How many ({at})?", "answer": "3", "problem_type": "regression",
+                "image_path": [f"images/{n}.jpg" for n in range(at, min(at + 16, pictures))],
+            }
+            for at in range(0, pictures, 16)
+        ]  # fmt: skip
+        (folder / "videos.json").write_text(json.dumps(rows))
+        cache = folder / "cache.npz"
+        for told in ("first run", "second run"):
+            start = time.perf_counter()
+            decoded = read_benchmarks(folder, caches=[cache]).decoded
+            print(f"{pictures} pictures of 320 x 240, {told}: {time.perf_counter() - start:.1f} s, {decoded} decoded")
+        print(f"the cache: {cache.stat().st_size / 1e6:.1f} MB", flush=True)
+        cache.unlink()
+        start = time.perf_counter()
+        with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+            decoded = list(pool.map(_decoded, [folder] * processes, [cache] * processes))
+        passed = time.perf_counter() - start
+        print(f"{processes} processes at once, without a cache: {passed:.1f} s, {sorted(decoded)} decoded")
+
+
+def _decoded(folder: Path, cache: Path) -> int:
+    return read_benchmarks(folder, caches=[cache]).decoded
 
 
 def with_imagehash(count: int) -> None:
@@ -224,7 +264,11 @@ def main() -> None:
     parser.add_argument("--index", type=int, default=90_000, help="test pictures, for the speed")
     parser.add_argument("--lookups", type=int, default=4000, help="at most so many, for the speed")
     parser.add_argument("--imagehash", action="store_true")
+    parser.add_argument("--runs", type=int, metavar="PICTURES", help="only: a folder of so many, read again and again")
     args = parser.parse_args()
+    if args.runs:
+        runs(args.runs)
+        return
     if args.imagehash:
         with_imagehash(args.mazes)
         return

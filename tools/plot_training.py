@@ -20,6 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from vilasr.plots.names import named
 from vilasr.plots.runs import Run, Trainer, read_run
 from vilasr.tasks import DataError
 
@@ -31,13 +32,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--window", type=int, metavar="STEPS", help="of the moving mean (default: GRPO 10, SFT 1)")
     p.add_argument("--title", default="")
     return p
-
-
-def named(given: str) -> tuple[str, Path]:
-    """A path with a = in it needs a name before it."""
-    name, equals, path = given.partition("=")
-    name, path = (name, path) if equals else (Path(given).name, given)
-    return name.encode("utf-8", "replace").decode(), Path(path)
 
 
 def plot(runs: list[Run], args: argparse.Namespace) -> list[Path]:

@@ -23,14 +23,15 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from vilasr.data_engine.benchmarks import read_benchmarks
 from vilasr.data_engine.build import Built, Questions, Share, build, write_report
 from vilasr.data_engine.candidate import source_of
 from vilasr.data_engine.keep_out import KeepOut
-from vilasr.data_engine.leaks import read_benchmarks
 from vilasr.data_engine.options import SampleOptions, parse_options
 from vilasr.data_engine.presets import filters
 from vilasr.data_engine.reading import asked_profile, find_results
@@ -43,6 +44,7 @@ from vilasr.tasks import BrokenItem, DataError, read_examples
 log = logging.getLogger("sample_traces")
 
 Current = dict[Path, Questions]  # by results file
+PICTURES = ".benchmark_pictures.npz"  # thumbnails for all runs, beside the benchmarks or, where it must, the results
 LEFT_OUT = "left_out.json"  # beside results: the questions that were not sampled, being in a benchmark
 
 
@@ -55,7 +57,7 @@ def sample(options: SampleOptions, sampling: InferOptions, keep_out: KeepOut | N
     def fit(items: Items, data: Path) -> Items:
         if keep_out is None:
             return items
-        kept = keep_out.items(items, data)
+        kept = keep_out.items(items, data, partial(bar, unit="question"))
         folder = sampling.folder(data)
         folder.mkdir(parents=True, exist_ok=True)
         keep_out.save(folder / LEFT_OUT)
@@ -95,17 +97,23 @@ def _only(asked: dict[Path, Profile]) -> Profile:
     return next(iter(profiles.values()))
 
 
-def bar(title: str, total: int) -> Callable[[], object]:
+def bar(title: str, total: int, unit: str = "episode") -> Callable[[], object]:
     from tqdm import tqdm
 
-    return tqdm(total=total, desc=title, unit="episode", mininterval=0.5 if sys.stderr.isatty() else 10.0).update
+    return tqdm(total=total, desc=title, unit=unit, mininterval=0.5 if sys.stderr.isatty() else 10.0).update
 
 
 def known_questions(options: SampleOptions) -> KeepOut | None:
     if options.benchmark_dir is None:
         return None
-    cache = options.report.parent / ".benchmark_pictures.npz"
-    index = read_benchmarks(options.benchmark_dir, options.data_root, cache=cache)
+    beside = options.report.parent
+    index = read_benchmarks(
+        options.benchmark_dir,
+        options.data_root,
+        caches=[options.benchmark_dir / PICTURES, beside / PICTURES],
+        training_cache=beside / ".training_pictures.npz",
+        bar=partial(bar, unit="picture"),
+    )
     if not len(index):
         raise DataError(
             f"{options.benchmark_dir}: holds no benchmark to keep out of training; put them there (README.md), name "

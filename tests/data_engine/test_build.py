@@ -15,7 +15,7 @@ from vilasr.data_engine.build import Share, build, judge
 from vilasr.data_engine.presets import Settings, filters, preset_settings
 from vilasr.data_engine.reading import asked_profile, find_results, places, read_place
 from vilasr.data_engine.writer import Stage, Target, dataset_of
-from vilasr.results import RUN_FILE, parse_row
+from vilasr.results import RUN_FILE, broken_row, parse_row
 from vilasr.sft_files import DATASET_ENTRY
 from vilasr.tasks import DataError, load_frames
 from vilasr.traces import redraw
@@ -309,6 +309,22 @@ def test_the_share_so_far(sampled):
     assert (share.seen, share.kept) == (4 * COUNT, COUNT)
     share.add_file(sampled / "nothing")
     assert share.seen == 4 * COUNT
+
+
+def test_an_episode_that_failed_and_is_run_again_counts_once(sampled, tmp_path):
+    """As with --retry-errors: its failed row is in the file when the bar begins."""
+    rows = [json.loads(text) for text in find_results([sampled])[0].read_text().splitlines()]
+    good = next(row for row in rows if row["sample"] == 0)
+    names = ("id", "digest", "config", "benchmark", "task", "data_type")
+    told = {name: good[name] for name in names}
+    again = {**broken_row(*[""] * 5), **told, "detail": "no file", "sample": 0}
+    failed = [again if row is good else row for row in rows]
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in failed))
+    share = Share(filters(preset_settings("reflective")))
+    share.add_file(tmp_path / "results.jsonl")
+    assert (share.seen, share.kept) == (4 * COUNT, COUNT - 1)
+    assert share.add_row(good) == {"kept": f"{1 / 4:.1%}"}
+    assert (share.seen, share.kept) == (4 * COUNT, COUNT)
 
 
 def test_nothing_kept_writes_nothing(sampled, tmp_path):

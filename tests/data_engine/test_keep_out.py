@@ -8,10 +8,11 @@ import pytest
 
 from tests.conftest import run_tool
 from tests.data_engine.sampled import COUNT, questions, write_results
+from vilasr.data_engine.benchmarks import read_benchmarks
 from vilasr.data_engine.build import judge
 from vilasr.data_engine.filters import parsed
 from vilasr.data_engine.keep_out import KeepOut
-from vilasr.data_engine.leaks import Match, read_benchmarks
+from vilasr.data_engine.leaks import Match
 from vilasr.data_engine.reading import find_results
 from vilasr.tasks import DataError, read_examples
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 from functools import cache
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import numpy as np
@@ -17,8 +15,9 @@ from PIL import Image
 
 from tests.bench_leaks import CHANGES, false_pairs, maze_pictures, recall, scene, smooth, taken_for_copies, words_alone
 from vilasr.data_engine import image_hash
-from vilasr.data_engine.image_hash import PictureSet, Thumbnails, thumbnail
-from vilasr.data_engine.leaks import Leak, Match, leak, leaks, normalised, read_benchmarks, report, words
+from vilasr.data_engine.benchmarks import read_benchmarks
+from vilasr.data_engine.image_hash import PictureSet, thumbnail
+from vilasr.data_engine.leaks import Leak, Match, leak, leaks, normalised, report, words
 from vilasr.maze_layouts import Split
 from vilasr.tasks import DataError, Example, QuestionType
 
@@ -280,79 +279,6 @@ def test_data_root(world: Path) -> None:
     (world / "benchmark" / "s0.png").rename(elsewhere / "s0.png")
     index = read_benchmarks(world / "benchmark", elsewhere, ["rooms"])
     assert [one.pictures for one in index.items] == [1, 1, 0]
-
-
-def test_cache_is_used_and_noticed_to_be_old(world: Path) -> None:
-    cache, folder = world / "new" / "cache.npz", world / "benchmark"
-    first = read_benchmarks(folder, cache=cache)
-    assert len(first.thumbnails.made) == 7  # s0, s1, black, s4 to s7; each once
-    again = read_benchmarks(folder, cache=cache)
-    assert not again.thumbnails.made
-    assert list(again.items) == list(first.items)
-    assert found_in(world, again) == found_in(world, first) == (Match.PICTURE, "r0")
-    before = os.stat(folder / "s0.png")
-    scene(52, 40, 30).save(folder / "s0.png")  # smooth and small
-    with (folder / "s0.png").open("ab") as file:  # to the same size, which only the time tells apart
-        file.write(bytes(before.st_size - file.tell()))
-    os.utime(folder / "s0.png", ns=(before.st_atime_ns, before.st_mtime_ns + 1))
-    changed = read_benchmarks(folder, cache=cache)
-    assert changed.thumbnails.made == {os.path.realpath(folder / "s0.png")}
-    assert found_in(world, changed) is None
-    assert [path.name for path in cache.parent.iterdir()] == ["cache.npz"]
-
-
-def found_in(world: Path, index: Any) -> tuple[Match, str] | None:
-    found = leak(example("t", "copy0.jpg", question="?"), world / "train" / "rl.jsonl", None, index)
-    return None if found is None else (found.match, found.test_id)
-
-
-def test_training_pictures_are_kept_too(world: Path) -> None:
-    cache = world / "cache.npz"
-    index = read_benchmarks(world / "benchmark", cache=cache)
-    found_in(world, index)
-    index.thumbnails.save()
-    again = read_benchmarks(world / "benchmark", cache=cache)
-    assert found_in(world, again) == (Match.PICTURE, "r0")
-    assert not again.thumbnails.made
-
-
-@pytest.mark.parametrize("damage", ["half", "text", "empty", "flipped", "other npz", "array"])
-def test_damaged_cache_is_made_anew(world: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
-    cache = world / "cache.npz"
-    read_benchmarks(world / "benchmark", names=["rooms"], cache=cache)
-    good = cache.read_bytes()
-    if damage == "other npz":
-        with cache.open("wb") as file:
-            np.savez(file, format=np.int64(1), paths=np.zeros(3, np.uint8))
-    elif damage == "array":
-        with cache.open("wb") as file:
-            np.save(file, np.zeros(3))
-    else:
-        middle = good.index(b"pixels.npy") + 400
-        flipped = good[:middle] + bytes([good[middle] ^ 255]) + good[middle + 1 :]
-        cache.write_bytes({"half": good[: len(good) // 2], "text": b"hello", "empty": b"", "flipped": flipped}[damage])
-    index = read_benchmarks(world / "benchmark", names=["rooms"], cache=cache)
-    assert "cache.npz: damaged, or no file of thumbnails" in caplog.text
-    assert len(index.thumbnails.made) == 3
-    assert len(Thumbnails(cache)._known) == 3
-
-
-def test_any_damaged_byte_is_noticed_or_harmless(world: Path) -> None:
-    cache, rng = world / "cache.npz", Random(0)
-    read_benchmarks(world / "benchmark", names=["rooms"], cache=cache)
-    good, known = cache.read_bytes(), Thumbnails(cache)._known
-    pixels = good.index(b"pixels.npy") + 200
-    places = [n for n in range(len(good)) if not pixels < n < pixels + 4000]  # the rest is as the others
-    for _ in range(400):
-        place = rng.choice(places)
-        cache.write_bytes(good[:place] + bytes([rng.randrange(256)]) + good[place + 1 :])
-        assert Thumbnails(cache)._known in ({}, known)
-
-
-def test_a_cache_that_cannot_be_written_is_a_warning(world: Path, caplog: pytest.LogCaptureFixture) -> None:
-    index = read_benchmarks(world / "benchmark", names=["rooms"], cache=world / "benchmark" / "s0.png" / "cache.npz")
-    assert len(index) == 3
-    assert "thumbnails cannot be kept there" in caplog.text
 
 
 MISSED = {"2 % off the left": 1, "brighter by 10 %": 1}  # of the scenes; some turn white where they are made brighter

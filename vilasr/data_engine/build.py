@@ -85,16 +85,23 @@ def judge(
 
 
 class Share:
-    """The share of episodes kept so far by the filters, for the bar of a run."""
+    """The share of episodes kept so far by the filters, for the bar of a run. One that is run again counts once."""
 
     def __init__(self, chosen: Sequence[Filter]) -> None:
         self._filters = chosen
-        self.seen = self.kept = 0
+        self._passed: dict[tuple[str, str, str, int], bool] = {}  # by source, id, digest and sample
+        self.kept = 0
+
+    @property
+    def seen(self) -> int:
+        return len(self._passed)
 
     def add(self, result: Result) -> None:
         one = candidate(result)
-        self.seen += 1
-        self.kept += one is not None and first_refusal(self._filters, one) is None
+        key = (result.source, result.id, result.digest, result.sample)
+        passed = one is not None and first_refusal(self._filters, one) is None
+        self.kept += passed - self._passed.get(key, False)
+        self._passed[key] = passed
 
     def add_row(self, row: Mapping[str, Any]) -> dict[str, str]:
         self.add(parse_row(row))

@@ -15,23 +15,12 @@ Pictures without content (one colour, almost) are never copies of each other.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import logging
-import os
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-
-from vilasr.images import ImageError, load_image
-from vilasr.tasks import DataError
-
-log = logging.getLogger(__name__)
 
 Thumbnail = NDArray[np.uint8]  # (SIDE, SIDE)
 Floats = NDArray[np.float32]
@@ -46,7 +35,6 @@ BRIGHTNESS, CONTRAST = 40.0, 1.5  # grey levels and ratio by which two copies ma
 BLANK = 3.0  # grey levels of standard deviation: less is a picture without content
 _FREQUENCIES = 8
 _BATCH = 2048  # candidates confirmed at once
-_FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,88 +133,3 @@ def _low(thumbs: NDArray[np.uint8]) -> Floats:
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     content = pixels.std((1, 2))[:, None] >= BLANK
     return np.where(content, vectors / np.maximum(length, 1e-6), 0).astype(np.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    size: int
-    modified: int  # nanoseconds
-    pixels: bytes
-
-
-class Thumbnails:
-    """The thumbnail of each image file, made once and kept (1.6 KB each), on disk too where `cache` names a file.
-
-    A file that changed in size or time is read again; a damaged cache is made anew, with a warning.
-    """
-
-    def __init__(self, cache: Path | None = None) -> None:
-        self.cache = cache
-        self.made: set[str] = set()  # files that were decoded, not taken from the cache
-        self._unsaved: set[str] = set()
-        self._known: dict[str, _Known] = {} if cache is None else _read_cache(cache)
-
-    def of(self, paths: Iterable[Path]) -> dict[Path, Thumbnail | DataError]:
-        """By path; the files are read in threads, each once."""
-        real = {path: os.path.realpath(path) for path in paths}
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            distinct = sorted(set(real.values()))
-            found = dict(zip(distinct, pool.map(self._one, distinct), strict=True))
-        return {path: found[name] for path, name in real.items()}
-
-    def _one(self, name: str) -> Thumbnail | DataError:
-        try:
-            stat = os.stat(name)
-            known = self._known.get(name)
-            if known is None or (known.size, known.modified) != (stat.st_size, stat.st_mtime_ns):
-                pixels = thumbnail(load_image(Path(name))).tobytes()
-                known = self._known[name] = _Known(stat.st_size, stat.st_mtime_ns, pixels)
-                self.made.add(name)
-                self._unsaved.add(name)
-        except ImageError as exc:
-            return DataError(str(exc))
-        except OSError as exc:
-            return DataError(f"{name}: cannot be read ({exc.strerror})")
-        return np.frombuffer(known.pixels, np.uint8).reshape(SIDE, SIDE)
-
-    def save(self) -> None:
-        """Writes the cache, whole or not at all; a disk that refuses is a warning, for it only costs time."""
-        if self.cache is None or not self._unsaved:
-            return
-        temporary = self.cache.with_name(f"{self.cache.name}.{os.getpid()}.tmp")
-        known = self._known.values()
-        try:
-            self.cache.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                np.savez(
-                    file,
-                    format=np.int64(_FORMAT),
-                    paths=np.frombuffer(json.dumps(list(self._known)).encode(), np.uint8),
-                    stamps=np.array([(one.size, one.modified) for one in known], np.int64).reshape(-1, 2),
-                    pixels=np.frombuffer(b"".join(one.pixels for one in known), np.uint8),
-                )
-            os.replace(temporary, self.cache)
-            self._unsaved.clear()
-        except OSError as exc:
-            log.warning("%s: thumbnails cannot be kept there (%s)", self.cache, exc)
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-
-
-def _read_cache(path: Path) -> dict[str, _Known]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if int(file["format"]) != _FORMAT:
-                return {}
-            names = json.loads(file["paths"].tobytes())
-            pixels = file["pixels"].reshape(len(names), SIDE * SIDE)
-            stamps = file["stamps"].tolist()
-            return {
-                name: _Known(size, modified, one.tobytes())
-                for name, (size, modified), one in zip(names, stamps, pixels, strict=True)
-            }
-    except FileNotFoundError:
-        return {}
-    except Exception as exc:  # zipfile and numpy make many things of damaged bytes, even SyntaxError
-        log.warning("%s: damaged, or no file of thumbnails (%s); it is made anew", path, exc)
-        return {}

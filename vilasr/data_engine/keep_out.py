@@ -7,13 +7,17 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vilasr.data_check.writing import write
+from vilasr.data_engine.benchmarks import no_bar
 from vilasr.data_engine.candidate import Judged
 from vilasr.data_engine.leaks import Index, Leak, Match, leaks, report
 from vilasr.data_engine.reading import read_place
 from vilasr.tasks import BrokenItem, DataError, Example
+
+if TYPE_CHECKING:
+    from vilasr.data_engine.build import Bar
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +33,10 @@ class KeepOut:
         self._root = data_root
         self.found: dict[tuple[str, str, str], Leak] = {}  # by source, id and digest
 
-    def items(self, items: list[Example | BrokenItem], data: Path) -> list[Example | BrokenItem]:
+    def items(self, items: list[Example | BrokenItem], data: Path, bar: Bar = no_bar) -> list[Example | BrokenItem]:
         """Those of a file of questions that may be sampled."""
-        known = self._known([item for item in items if isinstance(item, Example)], data)
+        examples = [item for item in items if isinstance(item, Example)]
+        known = self._known(examples, data, step=bar(f"{data.name} against benchmarks", len(examples)))
         kept = [item for item in items if (item.id, item.digest()) not in known]
         if known:
             log.warning("%s: %d of %d questions are in a benchmark and left out", data, len(known), len(items))
@@ -84,13 +89,18 @@ class KeepOut:
             raise DataError(f"{path}: cannot be read ({exc}); remove it, and the report lacks what it told") from exc
 
     def _known(
-        self, examples: Sequence[Example], data: Path, digests: Sequence[str] | None = None
+        self,
+        examples: Sequence[Example],
+        data: Path,
+        digests: Sequence[str] | None = None,
+        step: Callable[[], object] = lambda: None,
     ) -> dict[tuple[str, str], Leak]:
         """By id and digest."""
         found = {}
         digests = digests or [example.digest() for example in examples]
         compared = leaks(examples, data, self._root, self._index)
         for example, digest, leak in zip(examples, digests, compared, strict=True):
+            step()
             if isinstance(leak, Leak):
                 found[example.id, digest] = self.found[example.source, example.id, digest] = leak
                 self.found.pop((example.source, example.id, ""), None)  # told by an earlier start

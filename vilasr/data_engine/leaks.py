@@ -16,7 +16,6 @@ frames of a video, or one picture alone that is a frame of the other's video.
 
 from __future__ import annotations
 
-import logging
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -27,11 +26,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from vilasr.data_engine.image_hash import PictureSet, Thumbnail, Thumbnails, is_blank
+from vilasr.data_engine.image_hash import PictureSet, Thumbnail, is_blank
+from vilasr.data_engine.thumbnails import Thumbnails
 from vilasr.scoring.answers import choices, true_letter
-from vilasr.tasks import BrokenItem, DataError, Example, QuestionType, find_image, read_examples
-
-log = logging.getLogger(__name__)
+from vilasr.tasks import DataError, Example, QuestionType, find_image
 
 SHARE = 0.5
 _CHUNK = 256  # questions whose pictures are read together
@@ -78,13 +76,15 @@ class TestItem:
 @dataclass(frozen=True)
 class Index:
     """What training questions are compared with. `shown[n]` are the items that show picture n; `by_words` those whose
-    words alone decide. `thumbnails` also keeps those of the training pictures: `save` writes them all."""
+    words alone decide. `thumbnails` keeps those of the training pictures; `decoded` counts the test pictures that were
+    in no cache."""
 
     items: Sequence[TestItem]
     pictures: PictureSet
     shown: Sequence[Sequence[int]]
     by_words: Mapping[tuple[str, str], int] = field(default_factory=dict)
     thumbnails: Thumbnails = field(default_factory=Thumbnails)
+    decoded: int = 0
 
     def __len__(self) -> int:
         return len(self.items)
@@ -122,63 +122,7 @@ def _answer(example: Example) -> str:
         return normalised(example.answer)
 
 
-def read_benchmarks(
-    folder: Path, data_root: Path | None = None, names: Iterable[str] | None = None, cache: Path | None = None
-) -> Index:
-    """All `*.json` and `*.jsonl` of the folder, or those with one of `names` (file names without ending). Their images
-    are looked for as `vilasr.tasks.find_image` does; their thumbnails are kept in the file `cache`.
-
-    Items and pictures that cannot be read are left out, with one warning a benchmark. Raises DataError for a folder or
-    a file that cannot be read, and for a name without a file. A folder without questions is a warning.
-    """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no folder of benchmarks; name the one whose questions must stay out of training")
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".jsonl") and path.is_file())
-    if names is not None:
-        wanted = set(names)
-        if missing := wanted - {path.stem for path in files}:
-            raise DataError(f"{folder}: no benchmark {', '.join(sorted(missing))} (.json or .jsonl) there")
-        files = [path for path in files if path.stem in wanted]
-    if not files:
-        log.warning("%s: no benchmark (.json or .jsonl) there, so nothing is kept out of training", folder)
-    thumbnails = Thumbnails(cache)
-    read = [(example, thumbs) for path in files for example, thumbs in _read(path, data_root, thumbnails)]
-    thumbnails.save()
-    return make_index(read, thumbnails)
-
-
-def _read(path: Path, data_root: Path | None, thumbnails: Thumbnails) -> Iterator[tuple[Example, list[Thumbnail]]]:
-    items = read_examples(path)
-    examples = [item for item in items if isinstance(item, Example)]
-    broken = [item.error for item in items if isinstance(item, BrokenItem)]
-    if broken and not examples:
-        raise DataError(f"{path}: no question can be read ({broken[0]}); is this a benchmark?")
-    if broken:
-        log.warning("%s: %d of %d items cannot be read and are compared with nothing", path, len(broken), len(items))
-    files = _find({name for example in examples for name in example.image_paths}, path, data_root)
-    found = thumbnails.of(file for file in files.values() if isinstance(file, Path))
-    bad: dict[str, DataError] = {}
-    alone = 0  # questions whose words alone are left
-    for example in examples:
-        thumbs = []
-        for name in example.image_paths:
-            file = files[name]
-            thumb = found[file] if isinstance(file, Path) else file
-            if isinstance(thumb, DataError):
-                bad[name] = thumb
-            else:
-                thumbs.append(thumb)
-        alone += not thumbs
-        yield example, thumbs
-    if bad:
-        log.warning(
-            "%s: %d of %d pictures are missing or unreadable; %d of %d questions are compared by their words alone. "
-            "The first: %s",
-            *(path, len(bad), len(files), alone, len(examples), next(iter(bad.values()))),
-        )
-
-
-def _find(names: Iterable[str], data_file: Path, data_root: Path | None) -> dict[str, Path | DataError]:
+def find_pictures(names: Iterable[str], data_file: Path, data_root: Path | None) -> dict[str, Path | DataError]:
     found: dict[str, Path | DataError] = {}
     for name in names:
         try:
@@ -262,7 +206,7 @@ def leaks(
     """For each training question in turn what it leaks, None if nothing, or why its pictures cannot be read."""
     remaining = iter(examples)
     while chunk := list(islice(remaining, _CHUNK)):
-        files = _find({name for example in chunk for name in example.image_paths}, data_file, data_root)
+        files = find_pictures({name for example in chunk for name in example.image_paths}, data_file, data_root)
         found = index.thumbnails.of(file for file in files.values() if isinstance(file, Path))
         for example in chunk:
             thumbs: list[Thumbnail] = []

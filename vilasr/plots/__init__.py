@@ -1,1 +1,2 @@
-"""Pictures of training runs. Needs matplotlib, which comes with the environment that setup.sh makes."""
+"""Pictures of training runs and of a model's stages. Needs matplotlib, which comes with the environment that setup.sh
+makes."""

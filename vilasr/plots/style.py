@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from vilasr.tasks import DataError
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c6d31")
-_LEGEND = 110  # characters in a line of it
+_LEGEND = 10  # characters an inch in a line of it
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "vilasr",
     "svg.fonttype": "none",
@@ -51,8 +51,7 @@ def draw_curves(axes: Axes, title: str, curves: Sequence[Curve], window: int) ->
             axes.plot(steps, values, "o", color=colour, alpha=0.3, markersize=3.5, markeredgewidth=0)
         else:
             axes.plot(steps[some], values[some], color=colour, alpha=0.25, linewidth=0.6)
-        shown = name if name and name[0] != "_" else f" {name}"  # a legend leaves _x out
-        axes.plot(steps[some], means[some], color=colour, linewidth=1.8, label=shown)
+        axes.plot(steps[some], means[some], color=colour, linewidth=1.8, label=shown(name))
     axes.set_title(title, fontsize=10)
     axes.set_xlabel("step", fontsize=8)
     axes.tick_params(labelsize=8)
@@ -62,20 +61,28 @@ def draw_curves(axes: Axes, title: str, curves: Sequence[Curve], window: int) ->
         axes.text(0.5, 0.5, "not logged", transform=axes.transAxes, ha="center", fontsize=8, color="grey")
 
 
+def shown(name: str) -> str:
+    """As a legend and XML can have it: one leaves _x out, the other has no control characters."""
+    name = "".join(character if character.isprintable() else "?" for character in name)
+    return name if name and name[0] != "_" else f" {name}"
+
+
 def legend(figure: Figure, title: str) -> None:
     """Of the first panel's curves, above all panels; in as many lines as the names need."""
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    columns = max(1, min(len(labels), _LEGEND // (max(map(len, labels), default=0) + 6)))
+    letters = int(_LEGEND * figure.get_figwidth())
+    columns = max(1, min(len(labels), letters // (max(map(len, labels), default=0) + 6)))
     figure.legend(handles, labels, loc="outside upper center", ncols=columns, title=title.strip())
 
 
-def write(figure: Figure, out: Path) -> list[Path]:
-    """As PNG and as SVG, without dates or random names in it. Raises DataError for a path without a name, OSError."""
+def write(figure: Figure, out: Path, dots: int = 90) -> list[Path]:
+    """As PNG of so many dots an inch and as SVG, without dates or random names in it. Raises DataError for a path
+    without a name, OSError."""
     if not out.name:
         raise DataError(f"{out}: names no file; give one without .png or .svg")
     out.parent.mkdir(parents=True, exist_ok=True)
     png, svg = out.with_name(f"{out.name}.png"), out.with_name(f"{out.name}.svg")
-    figure.savefig(png, dpi=90, metadata={"Software": None})
+    figure.savefig(png, dpi=dots, metadata={"Software": None})
     figure.savefig(svg, metadata={"Date": None, "Creator": None})
     text = svg.read_text(encoding="utf-8")
     svg.write_text(_PLACES.sub(lambda found: _DECIMALS.sub(r"\1", found[0]), text), encoding="utf-8")
