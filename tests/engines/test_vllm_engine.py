@@ -57,7 +57,7 @@ def test_sampled_ids_are_appended_unchanged(vllm, monkeypatch):
         assert session.state.ids == [*before, *following, *second.token_ids]
         seen = asyncio.run(vllm.as_seen(session))
         assert seen.ids[: len(before)] == before
-        assert len(seen.ids) == session.state.expanded == len(session.state.ids) + (56 // 28) ** 2 - 1
+        assert len(seen.ids) == len(session.state.expanded) == len(session.state.ids) + (56 // 28) ** 2 - 1
         assert session.usage.turns == 2
         assert session.usage.sampled == len(sampled) + len(second.token_ids)
     assert retokenized_differently
@@ -102,7 +102,7 @@ def filled(vllm: VllmEngine, room: int) -> tuple[Session, list[Message]]:
     while True:
         session = vllm.session(0)
         vllm.extend(session, user(" the" * words))
-        left = vllm.options.max_model_len - session.state.expanded
+        left = vllm.options.max_model_len - len(session.state.expanded)
         if left == room:
             return vllm.session(0), user(" the" * words)
         words += left - room

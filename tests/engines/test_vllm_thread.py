@@ -27,7 +27,7 @@ class Steps:
         self.on_step: Callable[[], None] = lambda: None
         self.finish = "stop"
         self.closed = 0
-        self.engine_core = SimpleNamespace(shutdown=self.shutdown)
+        self.engine_core = SimpleNamespace(shutdown=self.shutdown)  # as where all is in one process
 
     def shutdown(self) -> None:
         self.closed += 1
@@ -50,7 +50,7 @@ class Steps:
 class ThreadAlone(VllmEngine):
     def __init__(self) -> None:
         self.steps = Steps()
-        self.chat = SimpleNamespace(opening=lambda messages: [1])
+        self.chat = SimpleNamespace(opening=lambda messages: [1], image_pad=9)
         super().__init__(Checkpoint(Path("none"), 8192, 0, ""), SizeRule(), Sampling())
 
     def _start(self) -> Steps:
@@ -58,6 +58,9 @@ class ThreadAlone(VllmEngine):
 
     def _params(self, max_tokens: int, seed: int) -> Any:
         return "params"
+
+    def _add(self, engine: Any, name: str, request: Any) -> None:
+        engine.add_request(name, request.prompt, request.params)
 
 
 def submit(engine: ThreadAlone, *prompts: str) -> list:

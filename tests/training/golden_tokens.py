@@ -44,4 +44,4 @@ def session_tokens(engine, golden: Golden) -> tuple[list[int], list[list[int]], 
 
     golden.run(turn)
     seen = asyncio.run(engine.as_seen(session))
-    return seen.ids, seen.grids, session.state.expanded
+    return seen.ids, seen.grids, len(session.state.expanded)

@@ -1,7 +1,8 @@
 """vLLM inside this process, on CPU and CUDA alike, token-in and token-out.
 
 One thread owns the engine: it adds waiting requests, then steps. So turns of many episodes share each step, and no
-episode waits for another.
+episode waits for another. On CUDA the steps themselves run in a process of vLLM's own, so that neither drawing nor
+images' features hold the GPU up; features are made in threads, each image once.
 """
 
 from __future__ import annotations
@@ -12,17 +13,16 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from vilasr.checkpoints import Checkpoint, inspect_checkpoint
 from vilasr.engines.base import EngineDied, Sampling, Session, Stopped
 from vilasr.engines.chat import ChatTokens
 from vilasr.engines.listening import Teller, TokenText
-from vilasr.engines.vllm_start import VllmOptions, engine_arguments, prepare_environment
+from vilasr.engines.vllm_prompt import Conversation, Features, NotCached, engine_input, feature_maker
+from vilasr.engines.vllm_start import VllmOptions, engine_arguments, prepare_environment, watch_core
 from vilasr.images import SizeRule
 from vilasr.messages import FinishReason, Message, Reply
 from vilasr.traces import StopReason
@@ -32,20 +32,14 @@ __all__ = ["Seen", "VllmEngine", "VllmOptions"]
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class _Conversation:
-    ids: list[int] = field(default_factory=list)  # one pad an image, as vLLM takes them
-    images: list[Image.Image] = field(default_factory=list)
-    expanded: int = 0  # length with images expanded
-    turn_ended: bool = True
-
-
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Token ids with images expanded, and each image's (time, height, width) in patches."""
+    """Token ids with images expanded, and each image's (time, height, width) in patches, place and pixel values."""
 
     ids: list[int]
     grids: list[list[int]]
+    places: list[tuple[int, int]]
+    pixels: list[Any]
 
 
 @dataclass(frozen=True)
@@ -75,9 +69,11 @@ class VllmEngine:
         self.context = self.options.max_model_len or self._found.default_context
         self._rule = rule
         self._checkpoint = str(self._found.path)
+        self.features = Features(lambda image: None, lambda key: False)  # until vLLM has started
         self._inbox: queue.Queue[_Request | None] = queue.Queue()
         self._dead: str | None = None
         self._ready = threading.Event()
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="vllm", daemon=True)
         self._thread.start()
         self._ready.wait()
@@ -85,15 +81,17 @@ class VllmEngine:
             raise EngineDied(f"{self._checkpoint}: vLLM could not start: {self._dead}")
 
     def session(self, seed: int) -> Session:
-        return Session(seed, state=_Conversation())
+        return Session(seed, state=Conversation())
 
     async def reply(self, session: Session, new_messages: Sequence[Message]) -> Reply | Stopped:
         self.extend(session, new_messages)
-        conversation: _Conversation = session.state
-        room = self.context - conversation.expanded
+        conversation: Conversation = session.state
+        length, images = len(conversation.expanded), len(conversation.images)
+        room = self.context - length
         if room < 1:
-            detail = f"{conversation.expanded} tokens fill the context of {self.context}"
-            return Stopped(StopReason.CONTEXT_OVERFLOW, detail)
+            return Stopped(StopReason.CONTEXT_OVERFLOW, f"{length} tokens fill the context of {self.context}")
+        if images > self.options.max_images:
+            return Stopped(StopReason.ENGINE_ERROR, f"{images} images; vLLM was started for {self.options.max_images}")
         if self._dead is not None:
             raise EngineDied(self._dead)
         params = self._params(min(self.sampling.turn_tokens, room), session.seed + session.usage.turns)
@@ -102,7 +100,7 @@ class VllmEngine:
             params.output_kind = type(params.output_kind).CUMULATIVE
             hear = TokenText(self.chat.decode, teller.tell).hear
         try:
-            output = await self._submit(self._prompt(conversation), params, hear)
+            output = await self._generate(conversation, params, hear)
         except EngineDied:
             raise
         except Exception as exc:  # vLLM refused this one request; the others go on
@@ -118,6 +116,17 @@ class VllmEngine:
         self._inbox.put(None)
         await asyncio.to_thread(self._thread.join)
 
+    async def _generate(self, conversation: Conversation, params: Any, hear: Callable[[list[int]], None] | None) -> Any:
+        """vLLM's output for the conversation. What its cache dropped meanwhile is made again, at last of all images."""
+        again: tuple[str, ...] = ()
+        for attempt in range(4):
+            prompt = await self.features.prompt(conversation, again)
+            try:
+                return await self._submit(prompt, params, hear)
+            except NotCached as missing:
+                again = missing.keys if attempt < 2 else tuple(conversation.keys)
+        raise RuntimeError("vLLM's cache of images is too small for one conversation; see image_cache_gb")
+
     async def _submit(self, prompt: Any, params: Any, hear: Callable[[list[int]], None] | None = None) -> Any:
         loop = asyncio.get_running_loop()
         request = _Request(prompt, params, loop.create_future(), loop, hear)
@@ -131,27 +140,26 @@ class VllmEngine:
 
     def extend(self, session: Session, messages: Sequence[Message]) -> None:
         """Append messages, and the beginning of the assistant's turn, to the session's tokens and images."""
-        conversation: _Conversation = session.state
+        conversation: Conversation = session.state
         if conversation.ids:
             ids = self.chat.following(messages, conversation.turn_ended)
         else:
             ids = self.chat.opening(messages)
         images = [picture.image for message in messages for picture in message.pictures]
-        conversation.ids += ids
-        conversation.images += images
-        unit = self._rule.factor**2
-        conversation.expanded += len(ids) + sum(image.width * image.height // unit - 1 for image in images)
+        conversation.add(ids, images, self.chat.image_pad, self._rule.factor**2)
 
     def keep(self, session: Session, ids: Sequence[int]) -> None:
         """Append a turn's sampled ids as they are: token-in, token-out."""
-        conversation: _Conversation = session.state
-        conversation.ids += ids
-        conversation.expanded += len(ids)
+        conversation: Conversation = session.state
+        conversation.keep(ids)
         conversation.turn_ended = bool(ids) and ids[-1] == self.chat.end
 
     async def as_seen(self, session: Session) -> Seen:
         """What the model is given for the session so far, by vLLM's own preprocessing."""
-        return await self._submit(self._prompt(session.state), None)
+        prompt: dict[str, Any] = {"prompt_token_ids": list(session.state.ids)}
+        if session.state.images:
+            prompt["multi_modal_data"] = {"image": list(session.state.images)}
+        return await self._submit(prompt, None)
 
     def _take(self, session: Session, output: Any) -> Reply:
         """Keep the sampled ids, without a forbidden token at their end, and make the reply of them."""
@@ -163,20 +171,14 @@ class VllmEngine:
             finish = FinishReason.FORBIDDEN_TOKEN
         session.usage.turns += 1
         session.usage.sampled += len(ids)
-        session.usage.prompt = session.state.expanded
-        session.usage.prompt_total += session.state.expanded
+        session.usage.prompt = len(session.state.expanded)
+        session.usage.prompt_total += len(session.state.expanded)
         self.keep(session, ids)
         spoken = ids[:-1] if ids and ids[-1] in (self.chat.end, self.chat.end_of_text) else ids
         logprobs = ()
         if completion.logprobs:
             logprobs = tuple(at[token].logprob for token, at in zip(ids, completion.logprobs, strict=False))
         return Reply(self.chat.decode(spoken), finish, tuple(ids), logprobs)
-
-    def _prompt(self, conversation: _Conversation) -> dict[str, Any]:
-        prompt: dict[str, Any] = {"prompt_token_ids": list(conversation.ids)}
-        if conversation.images:
-            prompt["multi_modal_data"] = {"image": list(conversation.images)}
-        return prompt
 
     def _params(self, max_tokens: int, seed: int) -> Any:
         from vllm import SamplingParams
@@ -202,6 +204,7 @@ class VllmEngine:
         try:
             engine = self._start()
             self._ready.set()
+            watch_core(engine, self._ended)
             self._serve(engine, waiting)
             self._dead = "the engine was closed"
         except BaseException as exc:
@@ -212,6 +215,8 @@ class VllmEngine:
                 if request is not None:
                     _settle(request, EngineDied(self._dead))
             self._ready.set()
+            self._ended.set()
+            self.features.close()
             if engine is not None:
                 with contextlib.suppress(Exception):
                     engine.engine_core.shutdown()
@@ -231,7 +236,7 @@ class VllmEngine:
                     if request.params is None:
                         _settle(waiting.pop(name), self._look(engine, request.prompt))
                     else:
-                        engine.add_request(name, request.prompt, request.params)
+                        self._add(engine, name, request)
                 except Exception as exc:  # this request's own fault; the others go on
                     waiting.pop(name, None)
                     _settle(request, exc)
@@ -242,15 +247,27 @@ class VllmEngine:
                     elif request := waiting.get(output.request_id):
                         _tell(request, list(output.outputs[0].token_ids))  # a copy: vLLM's own list grows on
 
+    def _add(self, engine: Any, name: str, request: _Request) -> None:
+        try:
+            engine.add_request(name, engine_input(engine, request.prompt), request.params)
+        except NotCached:
+            raise
+        except Exception:
+            engine.reset_mm_cache()  # on this side it may have what the other side never got
+            raise
+
     def _look(self, engine: Any, prompt: Any) -> Seen:
         """Preprocess without generating, and without the cache, which would leave out what it holds."""
         engine.reset_mm_cache()
         request = engine.input_processor.process_inputs(
             "look", prompt, self._params(1, 0), supported_tasks=engine.get_supported_tasks()
         )
-        grids = [feature.data["image_grid_thw"].data.tolist() for feature in request.mm_features or ()]
+        features = request.mm_features or ()
+        grids = [feature.data["image_grid_thw"].data.tolist() for feature in features]
+        places = [(feature.mm_position.offset, feature.mm_position.length) for feature in features]
+        pixels = [feature.data["pixel_values"].data for feature in features]
         engine.reset_mm_cache()
-        return Seen(list(request.prompt_token_ids), grids)
+        return Seen(list(request.prompt_token_ids), grids, places, pixels)
 
     def _drain(self, idle: bool) -> list[_Request | None]:
         """What is in the inbox; waits for the first where there is nothing else to do."""
@@ -269,7 +286,10 @@ class VllmEngine:
 
         self.chat = ChatTokens(AutoTokenizer.from_pretrained(self._checkpoint))
         arguments = engine_arguments(self.options, self._rule, self.context, on_cpu)
-        return LLMEngine.from_engine_args(EngineArgs(model=self._checkpoint, seed=self.sampling.seed, **arguments))
+        engine = LLMEngine.from_engine_args(EngineArgs(model=self._checkpoint, seed=self.sampling.seed, **arguments))
+        cache = engine.renderer.mm_processor_cache
+        self.features = Features(feature_maker(engine, arguments["mm_processor_kwargs"]), cache.is_cached_item)
+        return engine
 
 
 def _settle(request: _Request, result: Any) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from dataclasses import dataclass
 from typing import Any
 
 from vilasr.images import SizeRule
 
+BATCHED_TOKENS = 16384  # of one step, and of the images whose features are kept while their tokens wait
+
 
 @dataclass(frozen=True, slots=True)
 class VllmOptions:
     """`max_model_len` counts all tokens of an episode, images expanded; None is the model's own context, at most 32768.
-    `max_images` bounds one conversation."""
+    `max_images` bounds one conversation; `image_cache_gb` GiB of images' features are kept on vLLM's side, each of
+    588 x 588 pixels takes 4 MB."""
 
     max_model_len: int | None = None
     max_images: int = 42
@@ -22,6 +26,7 @@ class VllmOptions:
     gpu_memory_utilization: float = 0.9
     enforce_eager: bool = False
     logprobs: bool = False
+    image_cache_gb: float = 4.0
 
 
 def prepare_environment(episode_bytes: int) -> bool:
@@ -49,8 +54,12 @@ def engine_arguments(options: VllmOptions, rule: SizeRule, context: int, on_cpu:
         "tensor_parallel_size": options.tensor_parallel_size,
         "gpu_memory_utilization": options.gpu_memory_utilization,
         "disable_log_stats": True,
+        "mm_processor_cache_gb": options.image_cache_gb,
     }
-    if on_cpu:
+    if not on_cpu:
+        # vLLM's 2048 for engines made this way let a step take up no more than 2048 new tokens, images' included.
+        arguments["max_num_batched_tokens"] = BATCHED_TOKENS
+    else:
         arguments |= {"distributed_executor_backend": "uni", "skip_mm_profiling": True}
         # A prompt prefilled in pieces and sampled with a seed fails on a CPU (vLLM 0.24 rewinds the generator by
         # an offset that only CUDA generators have), so prompts are prefilled whole.
@@ -58,11 +67,34 @@ def engine_arguments(options: VllmOptions, rule: SizeRule, context: int, on_cpu:
     return arguments
 
 
+def watch_core(engine: Any, ended: threading.Event) -> None:
+    """Where vLLM's steps run in a process of their own, tell who waits for it that it was killed: vLLM 0.24 marks that
+    and lets them wait for ever. Until `ended`."""
+    core = engine.engine_core
+    if not hasattr(core, "outputs_queue"):
+        return  # all in one process
+
+    def watch() -> None:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        while not ended.wait(0.5):
+            if core.resources.engine_dead:
+                core.outputs_queue.put(EngineDeadError())
+                for answer in list(core.utility_results.values()):
+                    if not answer.done():
+                        answer.set_exception(EngineDeadError())
+                return
+
+    threading.Thread(target=watch, name="vllm-watch", daemon=True).start()
+
+
 def _environment(on_cpu: bool, episode_bytes: int) -> dict[str, str]:
     """Start-up settings; on a CPU they bring vLLM's start from minutes to seconds, and reserve a key-value cache for
     two episodes of full length (`episode_bytes` each), at least 1 GiB."""
     settings = {
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        # On CUDA the steps run in a process of their own: what is done here for other turns does not hold the GPU up.
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0" if on_cpu else "1",
+        "VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn",  # threads of ours would not survive a fork
         "VLLM_LOGGING_LEVEL": "ERROR",  # its warnings on a CPU come by the thousand; set it to see more
         "VLLM_NO_USAGE_STATS": "1",
         "TOKENIZERS_PARALLELISM": "false",
