@@ -1,8 +1,9 @@
 """How large `tools/view_traces.py` reports are, how long they take to build and to open, and what memory they need:
-python -m tests.bench_viewer [--traces 500 5000] [--kinds image video] [--results FOLDER ...]
+python -m tests.bench_viewer [--traces 500 5000] [--kinds image video] [--runs 2] [--results FOLDER ...]
 
 Made traces draw five times, with an error and a revision. `image`: each with a picture of its own; `video`: 16 frames,
-one video for every 18 traces, as in VSI-Bench. Needs Playwright and Chromium. Prints one JSON object a report.
+one video for every 18 traces, as in VSI-Bench. With --runs 2 the items are run twice, and one in five scores otherwise
+in the second run. Needs Playwright and Chromium. Prints one JSON object a report.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,20 +58,27 @@ def template(kind: str) -> dict[str, Any]:
     return result_row(example, Golden("bench", example, replies).run().trace(), "c")
 
 
-def make(folder: Path, kind: str, traces: int) -> None:
+def make(folder: Path, kind: str, items: int, run: int = 0) -> None:
+    """Run number `run` of the items. The pictures are made with the first one."""
     row, size = template(kind), SIZES[kind]
     frames = len(row["image_files"])
-    pictures = -(-traces // VIDEO_TRACES) * frames if kind == "video" else traces
+    pictures = -(-items // VIDEO_TRACES) * frames if kind == "video" else items
     folder.mkdir(parents=True)
-    for number in range(pictures):
-        photo(size, number).save(folder / f"{number:05d}.jpg", quality=90)
+    shared = folder.parents[1] / "pictures"
+    if not run:
+        shared.mkdir()
+        for number in range(pictures):
+            photo(size, number).save(shared / f"{number:05d}.jpg", quality=90)
     with (folder / "results.jsonl").open("w") as file:
-        for number in range(traces):
+        for number in range(items):
             first = number // VIDEO_TRACES * frames if kind == "video" else number
-            files = [f"{picture:05d}.jpg" for picture in range(first, first + frames)]
-            text = f"{number} {THOUGHT}"  # so that no two traces compress to one
+            files = [str(shared / f"{picture:05d}.jpg") for picture in range(first, first + frames)]
+            text = f"{run} {number} {THOUGHT}"  # so that no two traces compress to one
+            question = f"Which of the chairs is nearer to door {number}, seen from the window?"
+            said = "A" if run and number % 5 == 0 else row["answer"]
             steps = [{**step, "thought": f"{text}{step['thought']}"} for step in row["steps"]]
-            file.write(json.dumps({**row, "id": f"item-{number}", "image_files": files, "steps": steps}) + "\n")
+            own = {"id": f"item-{number}", "question": question, "image_files": files, "steps": steps, "answer": said}
+            file.write(json.dumps(row | own) + "\n")
 
 
 def resident(browser_pid: int) -> float:
@@ -97,7 +106,8 @@ def timed(page: Any, action: str, until_shown: str = "true") -> float:
     )
 
 
-def measure(report: Path, traces: int) -> dict[str, float]:
+def measure(report: Path, traces: int, phrase: str = "", found: int = 0) -> dict[str, float]:
+    """`phrase` stands in the questions of `found` traces."""
     there = "document.querySelector('#trace h2').textContent.includes('%s')"
     search = """
         document.getElementById("search").value = "%s";
@@ -109,7 +119,9 @@ def measure(report: Path, traces: int) -> dict[str, float]:
         paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
         loaded = page.evaluate("performance.getEntriesByType('navigation')[0].domComplete")
         first = timed(page, "location.hash = '#trace=0'", "document.querySelector('#trace h2')")
-        filtered = max(timed(page, search % text) for text in ("item-1", "nothing", ""))
+        count = f"document.getElementById('count').textContent.startsWith('{found} of')"
+        searched = timed(page, search % phrase, count) if phrase else 0
+        filtered = max(timed(page, search % text) for text in ("item-1", "nothing", "nearer to door 12", ""))
         name = page.evaluate(f"JSON.parse(document.getElementById('index').textContent).columns.id[{traces - 1}]")
         last = timed(page, f"location.hash = '#trace={traces - 1}'", there % name)
         step = max(timed(page, f"location.hash = '#trace={traces - 1}&step={n}'") for n in (2, 1))
@@ -124,6 +136,7 @@ def measure(report: Path, traces: int) -> dict[str, float]:
         "first_paint_ms": round(paint),
         "all_read_ms": round(loaded),
         "first_trace_ms": round(first),
+        "first_search_ms": round(searched),
         "filter_ms": round(filtered),
         "other_trace_ms": round(last),
         "step_ms": round(step),
@@ -132,9 +145,9 @@ def measure(report: Path, traces: int) -> dict[str, float]:
     }
 
 
-def build(folder: Path, report: Path) -> dict[str, float]:
+def build(folders: Sequence[Path], report: Path) -> dict[str, float]:
     start = time.monotonic()
-    command = [sys.executable, "tools/view_traces.py", str(folder), "-o", str(report)]
+    command = [sys.executable, "tools/view_traces.py", *map(str, folders), "-o", str(report)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         told = process.stdout.read()
@@ -147,6 +160,7 @@ def build(folder: Path, report: Path) -> dict[str, float]:
     return {
         "pictures": pictures,
         "build_s": round(seconds, 1),
+        "build_cpu_s": round(usage.ru_utime + usage.ru_stime, 1),
         "build_mb": round(peak),
         "report_mb": round(report.stat().st_size / 1e6, 1),
     }
@@ -156,20 +170,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--traces", type=int, nargs="+", default=[500, 5000])
     parser.add_argument("--kinds", nargs="+", default=list(SIZES), choices=list(SIZES))
+    parser.add_argument("--runs", type=int, default=1, help="of the same items, compared in one report")
     parser.add_argument("--results", type=Path, nargs="*", default=[], help="measure these instead of made ones")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         report = Path(temporary) / "report.html"
         for folder in args.results:
             traces = sum(1 for _ in (folder / "results.jsonl").open())
-            numbers = build(folder, report) | measure(report, traces)
+            numbers = build([folder], report) | measure(report, traces)
             print(json.dumps({"results": folder.name, "traces": traces} | numbers), flush=True)
         for kind in args.kinds if not args.results else ():
-            for traces in args.traces:
-                folder = Path(temporary) / kind / str(traces) / "maze"
-                make(folder, kind, traces)
-                numbers = build(folder, report) | measure(report, traces)
-                print(json.dumps({"kind": kind, "traces": traces} | numbers), flush=True)
+            for items in args.traces:
+                folders = [Path(temporary) / kind / str(items) / f"run-{run}" / "maze" for run in range(args.runs)]
+                for run, folder in enumerate(folders):
+                    make(folder, kind, items, run)
+                numbers = build(folders, report) | measure(report, items * args.runs, "nearer to door 7,", args.runs)
+                print(json.dumps({"kind": kind, "runs": args.runs, "traces": items} | numbers), flush=True)
 
 
 if __name__ == "__main__":

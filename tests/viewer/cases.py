@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from vilasr.episode import Episode
 from vilasr.prompts import default_profile
 from vilasr.results import broken_row, result_row
 from vilasr.traces import StopReason
+from vilasr.viewer import FrameOptions, Frames, collect, write_page
 
 BIDI = "\u202egnp.exe\u2066\u200f\u0000\u001b[31m\u2028"
 ATTACKS = (
@@ -84,3 +85,21 @@ def write_rows(folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return folder
+
+
+def answered_rows(folder: Path, answers: Mapping[str, Sequence[str]], **fields: Any) -> list[dict[str, Any]]:
+    """Rows of items that draw one box and answer; an answer for each sample, B is right. `fields` are of all items."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for item, samples in answers.items():
+        example = make_example(item, [(168, 168)], **fields)
+        for number, letter in enumerate(samples):
+            replies = (boxes((1, [20, 20, 80, 80], f"box of {item}"), thought=f"I think {letter}."), answer(letter))
+            rows += [{**row, "sample": number} for row in golden_rows(folder, [Golden(item, example, replies)])]
+    return rows
+
+
+def write_report(path: Path, folders: Sequence[Path], **options: Any) -> Path:
+    report = collect(folders)
+    write_page(path, report, Frames(report, FrameOptions(**options)), "runs")
+    return path

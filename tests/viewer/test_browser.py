@@ -8,7 +8,7 @@ import zlib
 import pytest
 
 from tests.golden import Golden, answer, boxes, lines, make_example
-from tests.viewer.browser import chromium, opened, until
+from tests.viewer.browser import opened, until
 from tests.viewer.cases import ATTACK, ATTACKS, failed_rows, golden_rows, hostile_row, write_rows
 from vilasr.viewer import FrameOptions, Frames, collect, write_page
 from vilasr.viewer.page import packed
@@ -26,12 +26,6 @@ REVISED = Golden(
         answer("C"),
     ),
 )
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +106,7 @@ def test_a_click_in_the_overview_lists_those_traces(browser, report):
 
 def test_keys_walk_through_traces_and_steps(browser, report):
     with opened(browser, report, place(report, "g_revised", 1)) as page:
-        step = page.locator("#step")
+        step = page.locator(".step")
         step.get_by_text("First look.", exact=True).wait_for()
         page.keyboard.press("ArrowRight")
         step.get_by_text("Second look.", exact=True).wait_for()
@@ -121,7 +115,7 @@ def test_keys_walk_through_traces_and_steps(browser, report):
         step.get_by_text("What the model was asked").wait_for()
         for _ in range(9):
             page.keyboard.press("ArrowRight")
-        assert page.locator("#slider").input_value() == "5"
+        assert page.locator(".slider").input_value() == "5"
         assert "wrong" in page.locator(".outcome").inner_text()
         page.keyboard.press("j")
         page.locator("#trace h2", has_text="unread").wait_for()
@@ -147,7 +141,7 @@ def test_keys_walk_through_traces_and_steps(browser, report):
 def states(page, pane):
     """The marks of a pane by label: (state, geometry of the shape)."""
     found = {}
-    for mark in page.locator("#images figure").nth(pane).locator(".mark").all():
+    for mark in page.locator(".images figure").nth(pane).locator(".mark").all():
         status = (mark.get_attribute("class") or "").split()[1]
         title = mark.locator("title").text_content() or ""
         found.setdefault(status, []).append(title)
@@ -156,7 +150,7 @@ def states(page, pane):
 
 def test_marks_lie_over_the_clean_frame_new_kept_and_revised(browser, report):
     with opened(browser, report, place(report, "g_revised", 2)) as page:
-        page.locator("#images figure").nth(1).wait_for()
+        page.locator(".images figure").nth(1).wait_for()
         assert states(page, 0) == {
             "kept": [
                 "box chair: (20, 30) – (90, 100), 70 × 70 (as before)",
@@ -168,25 +162,25 @@ def test_marks_lie_over_the_clean_frame_new_kept_and_revised(browser, report):
             "kept": ["box table: (200, 40) – (300, 120), 100 × 80 (as before)"],
             "new": ["box chair: (25, 35) – (95, 105), 70 × 70 (new)"],
         }
-        shape = page.locator("#images figure").nth(1).locator(".mark.new rect").first
+        shape = page.locator(".images figure").nth(1).locator(".mark.new rect").first
         assert [shape.get_attribute(name) for name in ("x", "y", "width", "height")] == ["25", "35", "70", "70"]
-        box = page.locator("#images svg.image").nth(1).get_attribute("viewBox")
+        box = page.locator(".images svg.image").nth(1).get_attribute("viewBox")
         assert box == "0 0 336 168"
         shape.dispatch_event("pointerenter")
         page.locator(".mark.new").last.dispatch_event("pointerenter")
         assert page.locator(".readout").inner_text().startswith("box chair: (25, 35) – (95, 105)")
-        image = page.locator("#images svg.image image").first
-        until(page, "document.querySelector('#images image').getAttribute('href')")
+        image = page.locator(".images svg.image image").first
+        until(page, "document.querySelector('.images image').getAttribute('href')")
         assert (image.get_attribute("href") or "").startswith("data:image/webp;base64,")
         page.keyboard.press("b")
-        assert page.locator("#images figure").count() == 1
+        assert page.locator(".images figure").count() == 1
         page.keyboard.press("m")
         assert page.locator(".mark").count() == 0
 
 
 def test_the_pointer_on_a_mark_tells_label_and_coordinates(browser, report):
     with opened(browser, report, place(report, "g_revised", 1)) as page:
-        picture = page.locator("#images svg.image").last
+        picture = page.locator(".images svg.image").last
         picture.wait_for()
         area = picture.bounding_box()
         assert area is not None
@@ -196,19 +190,19 @@ def test_the_pointer_on_a_mark_tells_label_and_coordinates(browser, report):
 
 def test_several_images_can_be_chosen_and_the_drawn_one_comes_first(browser, report):
     with opened(browser, report, place(report, "sixteen_frames", 1)) as page:
-        page.locator("#strip button").nth(17).wait_for()
-        assert "image 17" in page.locator("#images").inner_text()
-        assert page.locator("#strip button:visible").count() == 18
-        page.locator("#strip button").nth(4).click()
-        assert "question image 5, sixteen_frames_4.png, 140 × 84 pixels" in page.locator("#images").inner_text()
+        page.locator(".strip button").nth(17).wait_for()
+        assert "image 17" in page.locator(".images").inner_text()
+        assert page.locator(".strip button:visible").count() == 18
+        page.locator(".strip button").nth(4).click()
+        assert "question image 5, sixteen_frames_4.png, 140 × 84 pixels" in page.locator(".images").inner_text()
         page.keyboard.press("ArrowLeft")
-        until(page, "document.querySelectorAll('#strip button:not([hidden])').length === 16")
+        until(page, "document.querySelectorAll('.strip button:not([hidden])').length === 16")
 
 
 def test_errors_and_departures_are_named_with_the_reply(browser, report):
     with opened(browser, report, place(report, "g_revised", 4)) as page:
-        page.locator("#step .badge").first.wait_for()
-        text = page.locator("#step").inner_text()
+        page.locator(".step .badge").first.wait_for()
+        text = page.locator(".step").inner_text()
         assert "unusable: no action" in text
         assert "nothing to say" in text
         assert "reply error: no_action" in text
@@ -222,8 +216,8 @@ def test_an_attack_is_shown_as_text_in_every_view(browser, report):
         with opened(browser, report, f"#trace={item}", color_scheme=scheme) as page:
             page.locator("#trace h2").wait_for()
             for step in range(5):
-                page.locator("#chips button").nth(step).click()
-                until(page, f"document.querySelector('#slider').value === '{step}'")
+                page.locator(".chips button").nth(step).click()
+                until(page, f"document.querySelector('.slider').value === '{step}'")
                 for node in page.locator("details").all():
                     node.evaluate("node => { node.open = true; }")
                 page.mouse.move(700, 600)
@@ -278,18 +272,18 @@ def test_the_policy_stops_what_is_not_the_page_s_own(browser, report):
 @pytest.mark.parametrize("width", [1280, 390])
 def test_it_fits_the_window(browser, report, width):
     with opened(browser, report, place(report, "g_revised", 2), viewport={"width": width, "height": 800}) as page:
-        page.locator("#images figure").nth(1).wait_for()
+        page.locator(".images figure").nth(1).wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        panes = [figure.bounding_box() for figure in page.locator("#images figure").all()]
+        panes = [figure.bounding_box() for figure in page.locator(".images figure").all()]
         assert all(box is not None and box["x"] >= 0 and box["x"] + box["width"] <= width for box in panes)
 
 
 def test_images_left_out_leave_an_empty_frame_with_its_marks(browser, tmp_path):
     path = write(tmp_path, golden_rows(tmp_path, [REVISED]), max_mb=0)
     with opened(browser, path, "#trace=0&step=1") as page:
-        page.locator("#images .missing").first.wait_for()
-        assert re.search("left out", page.locator("#images .missing").first.text_content() or "")
-        assert page.locator("#images .mark.new").count() == 2
+        page.locator(".images .missing").first.wait_for()
+        assert re.search("left out", page.locator(".images .missing").first.text_content() or "")
+        assert page.locator(".images .mark.new").count() == 2
 
 
 def test_a_record_that_cannot_be_drawn_and_one_without_images(browser, tmp_path):
@@ -300,12 +294,12 @@ def test_a_record_that_cannot_be_drawn_and_one_without_images(browser, tmp_path)
         tmp_path, [{**broken, "id": "broken", "steps": steps}, {**row, "id": "x", "images": [], "steps": steps}]
     )
     with opened(browser, path, "#trace=0&step=2") as page:
-        page.locator("#images").wait_for()
-        assert "cannot be drawn" in page.locator("#images").inner_text()
-        assert "Second look." in page.locator("#step").inner_text()
+        page.locator(".images").wait_for()
+        assert "cannot be drawn" in page.locator(".images").inner_text()
+        assert "Second look." in page.locator(".step").inner_text()
         page.keyboard.press("j")
         page.locator("#trace h2", has_text="x").wait_for()
-        assert "No image is recorded" in page.locator("#images").inner_text()
+        assert "No image is recorded" in page.locator(".images").inner_text()
 
 
 def test_thousands_of_traces_keep_few_rows_on_the_page(browser, tmp_path):

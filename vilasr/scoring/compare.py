@@ -13,7 +13,7 @@ from vilasr.scoring.intervals import SEED, Strata, Values
 from vilasr.scoring.items import Scored, measures_of
 
 FLIPS = 20_000
-_SAME = 1e-9
+SAME = 1e-9  # means of an item's samples that differ by less are equal
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def compare(first: Sequence[Scored], second: Sequence[Scored], benchmark: Benchm
             )
         )
     every = np.concatenate([differences[name] for name in tasks])
-    better, worse = int(np.sum(every > _SAME)), int(np.sum(every < -_SAME))
+    better, worse = int(np.sum(every > SAME)), int(np.sum(every < -SAME))
     binary = all(value in (0.0, 1.0) for run in (a, b) for value in (run[item] for item in common))
     return Comparison(
         benchmark=benchmark.name,

@@ -14,7 +14,7 @@ def _interval(group: Group) -> str:
     return f"[{100 * group.low:.1f}, {100 * group.high:.1f}]"
 
 
-def _p(value: float) -> str:
+def p_text(value: float) -> str:
     return f"{value:.4f}" if value >= 0.0001 else "<0.0001"
 
 
@@ -68,11 +68,11 @@ def comparison_table(comparison: Comparison, first: str, second: str) -> str:
         interval = f"[{100 * row.low:+.1f}, {100 * row.high:+.1f}]"
         lines += [
             f"  {row.name:<{width}} {row.count:>6} {100 * row.first:>6.1f} {100 * row.second:>6.1f}"
-            f"   {100 * row.difference:>+5.1f} {interval:<16} {_p(row.p_value)}"
+            f"   {100 * row.difference:>+5.1f} {interval:<16} {p_text(row.p_value)}"
         ]
     lines += [f" items: {comparison.better} better, {comparison.worse} worse, {comparison.same} the same"]
     if comparison.mcnemar is not None:
-        lines += [f" McNemar's exact test over all items: p {_p(comparison.mcnemar)}"]
+        lines += [f" McNemar's exact test over all items: p {p_text(comparison.mcnemar)}"]
     if comparison.only_first or comparison.only_second:
         lines += [f" left out: {comparison.only_first} only in the first, {comparison.only_second} only in the second"]
     lines += [" p: sign-flip permutation test, two-sided, not corrected for the number of rows"]

@@ -19,36 +19,14 @@ from vilasr.scoring.reading import ReadResults, read_all
 from vilasr.scoring.summary import Summary, summarise
 from vilasr.scoring.table import problem_lines
 from vilasr.tasks import DataError
+from vilasr.viewer.choice import EVERYTHING, Choice, Entry, choose
+from vilasr.viewer.comparisons import Against, Comparisons, compare_runs
 from vilasr.viewer.folders import labels
 
 log = logging.getLogger(__name__)
 
 _SHORT = 80  # characters of an answer in the list
 _UNUSABLE = (TypeError, ValueError, AttributeError, KeyError, IndexError, ArithmeticError, RecursionError)
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Which traces the report holds: the first `limit`, those of `ids`, those whose corrected score is below 1. The
-    overview is of all results whatever is chosen."""
-
-    limit: int | None = None
-    ids: tuple[str, ...] = ()
-    only_wrong: bool = False
-
-    def takes(self, scored: Scored) -> bool:
-        if self.ids and scored.item[0] not in self.ids:
-            return False
-        return not (self.only_wrong and scored.scores[CORRECTED] >= 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One trace of the report. `run` counts the report's results files from 0."""
-
-    run: int
-    result: Result
-    scored: Scored
 
 
 @dataclass(frozen=True)
@@ -88,40 +66,65 @@ class Report:
     runs: list[Run]
     entries: list[Entry]
     results: int
+    comparisons: Comparisons
     skipped: int = 0
 
-    def columns(self) -> dict[str, list[Any]]:
+    def columns(self) -> dict[str, list[Any] | str]:
         """The list of traces by column: small enough to filter thousands at each key stroke."""
         rows = [_row(entry) for entry in self.entries]
-        return {name: [row[name] for row in rows] for name in _row_names()}
+        columns: dict[str, list[Any] | str] = {name: [row[name] for row in rows] for name in _row_names()}
+        return columns | (self._compared() if self.comparisons.pairs else {})
+
+    def _compared(self) -> dict[str, list[Any] | str]:
+        """`item` is the same number for the traces of an item in all runs compared, -1 in others; the rest are the
+        letters of `Change`, one for each trace."""
+        numbers: dict[Any, int] = {}
+        items = [
+            numbers.setdefault((self.runs[entry.run].name, entry.scored.item), len(numbers))
+            if entry.run in self.comparisons.runs
+            else -1
+            for entry in self.entries
+        ]
+        changes = {
+            f"against_{against}": "".join(
+                self.comparisons.change(against, entry.run, entry.scored.item) for entry in self.entries
+            )
+            for against in Against
+        }
+        return {"item": items, **changes}
 
 
-def collect(folders: Sequence[Path], choice: Choice = Choice()) -> Report:
-    """Reads and scores the results of each folder; of several, those without results are told and left out. Raises
-    DataError if there is nothing to read, if an id of the choice is nowhere, or if nothing is left by it."""
+def collect(folders: Sequence[Path], choice: Choice = EVERYTHING) -> Report:
+    """Reads and scores the results of each folder, and compares those of one benchmark; of several, those without
+    results are told and left out. Raises DataError if there is nothing to read, if an id of the choice is nowhere, or
+    if nothing is left by it."""
     runs: list[Run] = []
     entries: list[Entry] = []
     errors: list[DataError] = []
+    scored: list[list[Scored]] = []
+    names = Counter(folder.name for folder in folders)
     for folder, label in zip(folders, labels(folders), strict=True):
         try:
-            run, scored = _read(folder, label)
+            run, rows = _read(folder, label)
         except DataError as exc:
             errors.append(exc)
             if len(folders) > 1:
                 log.warning("left out: %s", exc)
             continue
-        entries += [Entry(len(runs), result, one) for result, one in scored if choice.takes(one)]
+        read = [Entry(len(runs), result, one) for result, one in rows]
+        alone = names[folder.name] == 1  # and never compared: what is not chosen need not be held
+        entries += [entry for entry in read if not alone or choice.takes(entry.scored)]
+        scored.append([entry.scored for entry in read])
         runs.append(run)
     if not runs and errors:
         raise errors[0]
-    known = {entry.result.id for entry in entries}
-    absent = [item_id for item_id in choice.ids if item_id not in known]
-    if absent:
-        which = "no such item" if not choice.only_wrong else "no such item that is wrong"
-        raise DataError(f"{', '.join(map(str, folders))}: {which}: {', '.join(absent[:5])}")
-    if not entries:
-        raise DataError(f"{', '.join(map(str, folders))}: no trace is left by --only-wrong; all are right")
-    return Report(runs, entries[: choice.limit], sum(run.results for run in runs), len(errors))
+    benchmarks = [run.name for run in runs]
+    comparisons = compare_runs(benchmarks, scored)
+    try:
+        chosen = choose(entries, benchmarks, comparisons, choice)
+    except DataError as exc:
+        raise DataError(f"{', '.join(map(str, folders))}: {exc}") from exc
+    return Report(runs, chosen, sum(run.results for run in runs), comparisons, len(errors))
 
 
 def _read(folder: Path, label: str) -> tuple[Run, Iterator[tuple[Result, Scored]]]:

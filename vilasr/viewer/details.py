@@ -11,8 +11,9 @@ from vilasr.drawing.canvas import PALETTE, label_color
 from vilasr.drawing.marks import Box, Mark
 from vilasr.drawing.scene import DrawingPolicy, ImageNode, live_marks
 from vilasr.traces import Step, Trace
-from vilasr.viewer.collect import Entry
+from vilasr.viewer.choice import Entry
 from vilasr.viewer.frames import Frames, Shown, is_side
+from vilasr.viewer.search import prompt
 
 _COLORS = {color: number for number, color in enumerate(PALETTE)}
 _UNUSABLE = (TypeError, ValueError, AttributeError, KeyError, IndexError, ArithmeticError, RecursionError)
@@ -57,7 +58,7 @@ def detail(entry: Entry, frames: Sequence[Shown]) -> dict[str, Any]:
     shown |= {
         "answer": _text(trace.answer),
         "detail": _text(trace.detail),
-        "prompt": _prompt(trace),
+        "prompt": prompt(trace),
         "before": _events(trace, 0),
     }
     told = _told(trace)
@@ -180,16 +181,6 @@ def _view(image: int, of: int, old: Sequence[Mark], new: Sequence[Mark], marks: 
         "kept": marks.numbers([mark for mark in new if mark in before]),
         "gone": marks.numbers([mark for mark in old if mark not in after]),
     }
-
-
-def _prompt(trace: Trace) -> list[list[str]]:
-    """Role and text of the messages before the first reply."""
-    opening = []
-    for message in trace.conversation:
-        if message.get("role") == "assistant":
-            break
-        opening.append([str(message.get("role", "")), str(message.get("content", ""))])
-    return opening
 
 
 def _told(trace: Trace) -> list[str]:

@@ -17,7 +17,8 @@ from PIL import Image
 from vilasr.images import ImageError, load_image
 from vilasr.results import Result
 from vilasr.tasks import DataError, find_image
-from vilasr.viewer.collect import Entry, Report
+from vilasr.viewer.choice import Entry
+from vilasr.viewer.collect import Report
 from vilasr.viewer.folders import RESULTS
 
 log = logging.getLogger(__name__)

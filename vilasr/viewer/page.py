@@ -21,13 +21,18 @@ from typing import Any, BinaryIO
 
 from vilasr.drawing.canvas import PALETTE
 from vilasr.tasks import DataError
-from vilasr.viewer.collect import Entry, Report
+from vilasr.viewer.choice import Entry
+from vilasr.viewer.collect import Report
 from vilasr.viewer.details import details
 from vilasr.viewer.folders import results_files
 from vilasr.viewer.frames import Frames
+from vilasr.viewer.search import search_texts
 
 _ASSETS = Path(__file__).resolve().parent / "assets"
-_SCRIPTS = ("text.js", "data.js", "overview.js", "list.js", "drawing.js", "trace.js", "steps.js", "main.js")
+_SCRIPTS = (
+    "text.js", "data.js", "compare.js", "overview.js", "comparisons.js", "search.js", "list.js", "drawing.js",
+    "trace.js", "steps.js", "lanes.js", "main.js",
+)  # fmt: skip
 log = logging.getLogger(__name__)
 
 _CHUNK = 32  # traces that are decompressed together
@@ -130,11 +135,14 @@ def _write(file: BinaryIO, report: Report, frames: Frames, title: str) -> int:
         "left_out": frames.left_out,
         "missing": frames.missing,
         "skipped": report.skipped,
+        "comparisons": [pair.record() for pair in report.comparisons.pairs],
+        "apart": report.comparisons.apart,
     }
     head = head.replace("{policy}", policy(script_text, style_text)).replace("{style}", style_text)
     file.write(head.encode())
     file.write(f'<script type="application/json" id="index">{json_text(index)}</script>\n'.encode())
     file.write(f"<script>{script_text}</script>\n".encode())
+    file.write(f'<script type="text/plain" id="texts">{packed(search_texts(report.entries))}</script>\n'.encode())
     for number, chunk in enumerate(_chunks(report, frames, broken)):
         file.write(f'<script type="text/plain" id="traces-{number}">{chunk}</script>\n'.encode())
     for number, picture in enumerate(frames.pictures):

@@ -3,7 +3,7 @@
 const ROW = 50; // height of a row, as in the style
 const filters = {
   run: byId("by-run"), task: byId("by-task"), result: byId("by-result"), stop: byId("by-stop"),
-  feature: byId("by-feature"), search: byId("search"), from: byId("steps-from"), to: byId("steps-to"),
+  feature: byId("by-feature"), change: byId("by-change"), search: byId("search"), from: byId("steps-from"), to: byId("steps-to"),
 };
 const FEATURES = {
   "": "everything",
@@ -24,7 +24,6 @@ const HAS = {
   reflection: (n) => columns.reflection[n] > 0,
   strict: (n) => columns.reflection[n] > 1,
 };
-const searched = columns.id.map((_, n) => `${name(n)}\n${columns.answer[n] ?? ""}\n${columns.truth[n]}`.toLowerCase());
 let listed = columns.id.map((_, n) => n); // the traces that pass the filters, in the report's order
 
 function options(select, choices) {
@@ -41,6 +40,25 @@ function fillFilters() {
   options(filters.result, [["", "all"], ["right", "right"], ["partly", "partly right"], ["wrong", "wrong"]]);
   options(filters.stop, [["", "all"], ...distinct(columns.stop).map((stop) => [stop, spaced(stop)])]);
   options(filters.feature, Object.entries(FEATURES));
+  const found = new Set([...(columns.against_first ?? ""), ...(columns.against_before ?? "")]);
+  const changes = Object.entries(CHANGES).filter(([change]) => found.has(change));
+  options(filters.change, [["", "all"], ...changes.map(([change, { text }]) => [change, text])]);
+  filters.change.parentElement.hidden = !COMPARED;
+  options(byId("against"), [["first", "the first run"], ["before", "the run before"]]);
+  byId("against").parentElement.hidden = !STAGES;
+}
+
+function compareWith(against) {
+  state.against = against;
+  byId("against").value = against;
+}
+
+/** How many items would be listed by each change. */
+function showChanges(items) {
+  for (const option of filters.change.options) {
+    const count = items[option.value]?.size ?? 0;
+    if (option.value) option.textContent = `${CHANGES[option.value].text} (${plural(count, "item")})`;
+  }
 }
 
 function clearFilters() {
@@ -60,6 +78,10 @@ function applyFilters() {
   const from = value("from") === "" ? 0 : Number(value("from"));
   const to = value("to") === "" ? Infinity : Number(value("to"));
   const has = HAS[value("feature")];
+  const holds = finder(words);
+  const letters = columns[`against_${state.against}`];
+  const items = Object.fromEntries(Object.keys(CHANGES).map((change) => [change, new Set()]));
+  if (words && !texts) loadTexts().then(applyFilters);
   listed = [];
   for (let n = 0; n < COUNT; n++) {
     if (value("run") !== "" && columns.run[n] !== Number(value("run"))) continue;
@@ -68,9 +90,12 @@ function applyFilters() {
     if (value("result") !== "" && verdict(columns.score[n]) !== value("result")) continue;
     if (columns.steps[n] < from || columns.steps[n] > to) continue;
     if (has && !has(n)) continue;
-    if (words && !searched[n].includes(words)) continue;
+    if (!holds(n)) continue;
+    if (letters) items[letters[n]]?.add(columns.item[n] * data.runs.length + columns.run[n]);
+    if (value("change") !== "" && letters[n] !== value("change")) continue;
     listed.push(n);
   }
+  if (COMPARED) showChanges(items);
   byId("count").textContent = `${listed.length.toLocaleString("en")} of ${plural(COUNT, "trace")}`;
   byId("rows").style.height = `${listed.length * ROW}px`;
   byId("list").scrollTop = 0;
@@ -79,22 +104,25 @@ function applyFilters() {
 
 const SIGNS = { right: "✓", partly: "≈", wrong: "✗" };
 
-function row(position) {
+function row(position, current) {
   const n = listed[position];
   const kind = verdict(columns.score[n]);
   const marks = columns.boxes[n] + columns.lines[n];
+  const change = changeOf(n);
+  const run = COMPARED && filters.run.value === "" ? [word(runName(columns.run[n])), " · "] : [];
   const facts = [plural(columns.steps[n], "step"), plural(marks, "mark")];
   if (columns.errors[n]) facts.push(plural(columns.errors[n], "error"));
   if (columns.stop[n] !== "answered") facts.push(spaced(columns.stop[n]));
   const node = el(
     "div",
     {
-      class: "row", role: "option", id: `row-${n}`, "aria-selected": n === state.trace ? "true" : "false",
+      class: "row", role: "option", id: `row-${n}`, "aria-selected": String(position === current),
       "aria-posinset": position + 1, "aria-setsize": listed.length, title: plain(name(n), 300),
     },
     el("span", { class: `sign ${kind}`, role: "img", "aria-label": kind }, SIGNS[kind]),
     word(name(n), { class: "id" }),
-    el("span", { class: "facts" }, word(taskName(columns.task[n]), { class: "task" }), ` · ${facts.join(" · ")}`),
+    change ? changeSign(change, changeTitle(n)) : null,
+    el("span", { class: "facts" }, ...run, word(taskName(columns.task[n]), { class: "task" }), ` · ${facts.join(" · ")}`),
   );
   node.style.top = `${position * ROW}px`;
   node.addEventListener("click", () => goTo({ view: "traces", trace: n, step: null }));
@@ -105,18 +133,26 @@ function drawRows() {
   const list = byId("list");
   const first = Math.max(0, Math.floor(list.scrollTop / ROW) - 4);
   const last = Math.min(listed.length, Math.ceil((list.scrollTop + list.clientHeight) / ROW) + 4);
+  const current = currentPosition();
   const rows = [];
-  for (let position = first; position < last; position++) rows.push(row(position));
+  for (let position = first; position < last; position++) rows.push(row(position, current));
   byId("rows").replaceChildren(...rows);
-  const selected = byId(`row-${state.trace}`);
+  const selected = byId(`row-${listed[current]}`);
   if (selected) list.setAttribute("aria-activedescendant", selected.id);
   else list.removeAttribute("aria-activedescendant");
+}
+
+/** The row of the current trace or, where that is not listed, of its item in another run; -1 without. */
+function currentPosition() {
+  const position = listed.indexOf(state.trace);
+  if (position >= 0 || !COMPARED) return position;
+  return listed.indexOf(sameItem(state.trace).find((n) => listed.includes(n)));
 }
 
 /** Brings the current trace into sight. */
 function revealRow() {
   const list = byId("list");
-  const position = listed.indexOf(state.trace);
+  const position = currentPosition();
   if (position >= 0) {
     const top = position * ROW;
     const above = list.scrollTop - top;
@@ -130,7 +166,7 @@ function revealRow() {
 
 /** The next (1) or previous (-1) trace of the list. */
 function neighbour(direction) {
-  const position = listed.indexOf(state.trace);
+  const position = currentPosition();
   if (position >= 0) return listed[Math.min(listed.length - 1, Math.max(0, position + direction))];
   return listed.length ? listed[0] : state.trace;
 }

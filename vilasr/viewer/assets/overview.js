@@ -133,5 +133,5 @@ function drawOverview() {
   if (data.left_out) lines.push(el("p", { class: "problem" }, `${plural(data.left_out, "picture")} had no room in this report.`));
   if (data.missing) lines.push(el("p", { class: "problem" }, `${plural(data.missing, "picture")} could not be read.`));
   if (data.skipped) lines.push(el("p", { class: "problem" }, `${plural(data.skipped, "folder")} could not be read and left out.`));
-  byId("overview").replaceChildren(...lines, ...data.runs.map(runSection));
+  byId("overview").replaceChildren(...lines, ...comparisonSections(), ...data.runs.map(runSection));
 }

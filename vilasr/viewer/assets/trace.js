@@ -1,7 +1,4 @@
-// One trace, step by step: images on the left, what was said on the right.
-
-const MODES = ["both", "before", "after"];
-let current = null; // the trace on the page
+// The images of a trace at a step, with what the step changed. A lane is one trace on the page, see lanes.js.
 
 /** Images that exist after `step` (0: before the first reply). */
 function imagesAt(trace, step) {
@@ -22,12 +19,12 @@ function viewOf(trace, image, step) {
 }
 
 /** What the step drew on comes first; without a drawing, the image that was newest. */
-function shownImage(trace) {
-  const there = imagesAt(trace, state.step);
-  if (there.includes(state.image)) return state.image;
-  const drawn = state.step > 0 ? trace.steps[state.step - 1].views : [];
+function shownImage({ trace, step, image }) {
+  const there = imagesAt(trace, step);
+  if (there.includes(image)) return image;
+  const drawn = step > 0 ? trace.steps[step - 1].views : [];
   if (drawn.length) return drawn[0].image;
-  return state.step > 0 && there.some((image) => trace.images[image - 1].parent !== null) ? there.at(-1) : there[0];
+  return step > 0 && there.some((image) => trace.images[image - 1].parent !== null) ? there.at(-1) : there[0];
 }
 
 function pane(trace, image, marks, title, room) {
@@ -35,23 +32,25 @@ function pane(trace, image, marks, title, room) {
   return el("figure", {}, el("figcaption", {}, title), node);
 }
 
-function drawImages(trace) {
-  const area = byId("images");
-  if (!area) return;
-  const image = shownImage(trace);
+function drawImages(lane) {
+  const { trace, images: area } = lane;
+  if (!area.clientWidth) return; // not seen: its lane has no room, or the overview is shown
+  const image = shownImage(lane);
   if (!image) {
     const why = trace.broken ? `This trace cannot be drawn: ${trace.broken}` : "No image is recorded for this trace.";
     area.replaceChildren(put(el("p", { class: "note" }), why));
     return;
   }
-  const [step, view] = viewOf(trace, image, state.step);
+  const [step, view] = viewOf(trace, image, lane.step);
   const pairs = (keys, status) => keys.map((key) => [key, status]);
   const before = view ? [...pairs(view.kept, "kept"), ...pairs(view.gone, "kept")] : pairs(trace.images[image - 1].marks, "kept");
   const after = view ? [...pairs(view.gone, "gone"), ...pairs(view.kept, "kept"), ...pairs(view.new, "new")] : before;
   const both = view && state.mode === "both";
   const wide = area.clientWidth;
-  const side = both && wide >= 440;
-  const room = [side ? (wide - 14) / 2 : wide, Math.max(180, Math.min(innerHeight * (both && !side ? 0.36 : 0.6), 640))];
+  const alone = lanes.length === 1;
+  const side = both && wide >= (alone ? 440 : 360);
+  const share = alone ? 0.6 : 0.36; // of the window's height, so that the words of two runs are seen as well
+  const room = [side ? (wide - 14) / 2 : wide, Math.max(180, Math.min(innerHeight * (both && !side ? 0.36 : share), 640))];
   const panes = el("div", { class: "panes" });
   if (!view) panes.append(pane(trace, image, before, `image ${image}`, room));
   if (view && state.mode !== "after") panes.append(pane(trace, view.of, before, `before step ${step}: image ${view.of}`, room));
@@ -59,7 +58,7 @@ function drawImages(trace) {
   const root = trace.images[image - 1].root;
   const caption = el("p", { class: "dim" }, `question image ${root}, `, word(trace.images[root - 1].name || "no file"), `, ${trace.images[image - 1].size.join(" × ")} pixels as the model saw it`);
   if (trace.feedback !== "real" && view) caption.append(`; drawn, but the model was shown: ${plain(trace.feedback, 40)}`);
-  area.replaceChildren(panes, el("p", { class: "readout", "aria-live": "polite" }, "Point at a mark for its label and coordinates."), caption, markTable(trace, after));
+  area.replaceChildren(panes, el("p", { class: "readout", "aria-live": "polite" }, "Point at a mark for its label and coordinates."), ...(alone ? [caption, markTable(trace, after)] : [foldedMarks(trace, after)]));
   for (const node of area.querySelectorAll("[data-mark]")) {
     node.addEventListener("pointerenter", () => point(area, trace, node.dataset.mark, after, true));
     node.addEventListener("pointerleave", () => point(area, trace, node.dataset.mark, after, false));
@@ -92,23 +91,30 @@ function markTable(trace, marks) {
   return el("div", { class: "scroll marks", tabindex: "0" }, el("table", {}, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows)));
 }
 
-function drawStrip(trace) {
-  const strip = byId("strip");
-  if (!strip) return;
-  const there = imagesAt(trace, state.step);
-  const shown = shownImage(trace);
-  for (const node of strip.children) {
+/** The table for two runs side by side: there it is open when asked for, and stays so from step to step. */
+function foldedMarks(trace, marks) {
+  const node = folded(plural(marks.length, "mark"), markTable(trace, marks));
+  node.open = state.table;
+  node.addEventListener("toggle", () => { state.table = node.open; });
+  return node;
+}
+
+function drawStrip(lane) {
+  const there = imagesAt(lane.trace, lane.step);
+  const shown = shownImage(lane);
+  for (const node of lane.strip.children) {
     const image = Number(node.dataset.image);
     node.hidden = !there.includes(image);
     node.setAttribute("aria-pressed", image === shown ? "true" : "false");
   }
 }
 
-function strip(trace) {
-  const node = el("div", { id: "strip", role: "group", "aria-label": "Images" });
+function strip(lane) {
+  const { trace } = lane;
+  const node = el("div", { class: "strip", role: "group", "aria-label": "Images" });
   trace.images.forEach((image, n) => {
     const of = image.parent === null ? "" : ` of ${image.parent}`;
-    const choose = button("", () => { state.image = n + 1; drawStep(); }, { "data-image": n + 1, title: `image ${n + 1}${of ? `, drawn on image ${image.parent}` : ", of the question"}` });
+    const choose = button("", () => { lane.image = n + 1; drawStep(lane); }, { "data-image": n + 1, title: `image ${n + 1}${of ? `, drawn on image ${image.parent}` : ", of the question"}` });
     choose.append(thumbnail(trace, n + 1), el("span", {}, `${n + 1}${of}`));
     node.append(choose);
   });
