@@ -287,7 +287,7 @@ class VllmEngine:
         self.chat = ChatTokens(AutoTokenizer.from_pretrained(self._checkpoint))
         arguments = engine_arguments(self.options, self._rule, self.context, on_cpu)
         engine = LLMEngine.from_engine_args(EngineArgs(model=self._checkpoint, seed=self.sampling.seed, **arguments))
-        cache = engine.renderer.mm_processor_cache
+        cache: Any = engine.renderer.mm_processor_cache
         self.features = Features(feature_maker(engine, arguments["mm_processor_kwargs"]), cache.is_cached_item)
         return engine
 

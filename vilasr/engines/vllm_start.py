@@ -28,6 +28,10 @@ class VllmOptions:
     logprobs: bool = False
     image_cache_gb: float = 4.0
 
+    def __post_init__(self) -> None:
+        if not self.image_cache_gb > 0:
+            raise ValueError(f"image_cache_gb: {self.image_cache_gb} must be more than 0")
+
 
 def prepare_environment(episode_bytes: int) -> bool:
     """Set, before vLLM is imported, what it reads from the environment; what is set already stays. Returns whether it
