@@ -102,7 +102,7 @@ def filled(vllm: VllmEngine, room: int) -> tuple[Session, list[Message]]:
     while True:
         session = vllm.session(0)
         vllm.extend(session, user(" the" * words))
-        left = vllm.options.max_model_len - len(session.state.expanded)
+        left = vllm.context - len(session.state.expanded)
         if left == room:
             return vllm.session(0), user(" the" * words)
         words += left - room

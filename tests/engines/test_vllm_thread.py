@@ -13,7 +13,7 @@ import pytest
 
 from tests.engines.asking import together, user
 from vilasr.checkpoints import Checkpoint
-from vilasr.engines import EngineDied, Sampling, Stopped
+from vilasr.engines import EngineDied, Sampling, Stopped, vllm_prompt
 from vilasr.engines.vllm_engine import VllmEngine
 from vilasr.images import SizeRule
 from vilasr.traces import StopReason
@@ -182,3 +182,25 @@ def test_a_start_that_fails_does_not_wait():
 
     with pytest.raises(EngineDied, match="none: vLLM could not start: ImportError: no vllm here"):
         Broken()
+
+
+def test_an_engine_that_dies_while_images_are_prepared_is_told_as_such(monkeypatch):
+    """Not as a failure of the episode, which would be recorded and not be run again."""
+    engine = ThreadAlone()
+    working, go = threading.Event(), threading.Event()
+
+    def key(image: Any) -> str:
+        working.set()
+        go.wait(10)
+        return "key"
+
+    monkeypatch.setattr(vllm_prompt, "image_key", key)
+
+    async def run() -> list:
+        asked = [asyncio.create_task(engine.reply(engine.session(n), user(images=2))) for n in range(3)]
+        await asyncio.to_thread(working.wait, 10)
+        await engine.aclose()
+        go.set()
+        return await together(*asked)
+
+    assert [type(outcome) for outcome in asyncio.run(run())] == [EngineDied] * 3

@@ -103,7 +103,9 @@ class VllmEngine:
             output = await self._generate(conversation, params, hear)
         except EngineDied:
             raise
-        except Exception as exc:  # vLLM refused this one request; the others go on
+        except Exception as exc:  # this one's images, or vLLM refused it; the others go on
+            if self._dead is not None:
+                raise EngineDied(self._dead) from exc
             return Stopped(StopReason.ENGINE_ERROR, f"{type(exc).__name__}: {exc}")
         finish = output.outputs[0].finish_reason
         if finish not in ("stop", "length"):

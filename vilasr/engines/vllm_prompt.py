@@ -111,7 +111,7 @@ class Features:
         return await asyncio.wrap_future(self._pool.submit(call, *args))
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=False)  # cancelling what waits there would end its episodes without a word
 
 
 def feature_maker(engine: Any, kwargs: Mapping[str, Any]) -> Callable[[Image.Image], Any]:

@@ -17,7 +17,7 @@ BATCHED_TOKENS = 16384  # of one step, and of the images whose features are kept
 class VllmOptions:
     """`max_model_len` counts all tokens of an episode, images expanded; None is the model's own context, at most 32768.
     `max_images` bounds one conversation; `image_cache_gb` GiB of images' features are kept on vLLM's side, each of
-    588 x 588 pixels takes 4 MB."""
+    588 x 588 pixels takes 4 MB. `load_format` is vLLM's; "dummy" starts it with random weights."""
 
     max_model_len: int | None = None
     max_images: int = 42
@@ -27,6 +27,7 @@ class VllmOptions:
     enforce_eager: bool = False
     logprobs: bool = False
     image_cache_gb: float = 4.0
+    load_format: str = "auto"
 
     def __post_init__(self) -> None:
         if not self.image_cache_gb > 0:
@@ -59,6 +60,7 @@ def engine_arguments(options: VllmOptions, rule: SizeRule, context: int, on_cpu:
         "gpu_memory_utilization": options.gpu_memory_utilization,
         "disable_log_stats": True,
         "mm_processor_cache_gb": options.image_cache_gb,
+        "load_format": options.load_format,
     }
     if not on_cpu:
         # vLLM's 2048 for engines made this way let a step take up no more than 2048 new tokens, images' included.
