@@ -36,6 +36,19 @@ def full_shape(tiny: Path, model: Path, shape: str = "7b") -> None:
     print(json.dumps({"parameters": sum(p.numel() for p in whole.parameters())}), file=sys.stderr)
 
 
+def shape_only(tiny: Path, model: Path, shape: str = "7b") -> Path:
+    """The same without any weights, for engines that make them up. Returns `model`."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(tiny)
+    if shape == "7b":
+        _enlarge(config)
+    config.tie_word_embeddings = config.text_config.tie_word_embeddings = False
+    shutil.copytree(tiny, model, ignore=shutil.ignore_patterns("*.safetensors", "config.json"), dirs_exist_ok=True)
+    config.save_pretrained(model)
+    return model
+
+
 def _enlarge(config: Any) -> None:
     text, vision = config.text_config, config.vision_config
     text.hidden_size, text.intermediate_size, text.num_hidden_layers = 3584, 18944, 28

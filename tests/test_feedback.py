@@ -123,7 +123,7 @@ def test_the_circle_gives_each_item_another_image_always_the_same():
     assert others.keys() == {item.id for item in items}
     assert all(other.image_paths[0] != f"{item}_0.png" for item, other in others.items())
     assert len({other.id for other in others.values()}) == 9, "no image is shown more often than another"
-    assert circle(list(reversed(items)), seed=3) == others
+    assert circle(reversed(items), seed=3) == others
     assert circle(items, seed=4) != others
     assert circle(same, seed=0) == {}
     questions = [replace(item, id=f"{item.id}-{k}") for item in items for k in range(1 + int(item.id[1:]) % 4)]

@@ -1,8 +1,10 @@
-import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from vilasr.checkpoints import Checkpoint
+from vilasr.engines.start import Source
 from vilasr.infer_options import AskOptions, InferOptions, parse_options
 from vilasr.presets import PRESETS
 from vilasr.prompts import default_profile
@@ -59,6 +61,11 @@ def test_settings_tell_apart_what_changes_results_and_nothing_else():
     same = ["--limit=3", "--ids=a", "--shard=1/2", "--concurrency=3", "--requests-per-minute=9", "--samples=1"]
     same += ["--data-root=x", "--overwrite", "--price-prompt=3", "--timeout=9"]
     assert all(options(one).settings(Path("maze.json")) == plain for one in same)
+    model = Source(checkpoint=Path("x"))
+    model.__dict__["inspected"] = Checkpoint(Path("x"), 8192, 0, "content")
+    more = replace(model, engines=4, tensor_parallel_size=2, gpu_memory_utilization=0.5)
+    more.__dict__["inspected"] = model.inspected
+    assert more.settings() == model.settings(), "a run goes on with another number of GPUs"
     assert options().settings(Path("elsewhere/maze.json")) == plain
 
 
@@ -102,6 +109,8 @@ def test_cost():
         (["--data", "x/maze.jsonl"], "of the same name"),
         (["--requests-per-minute", "nan"], "--requests-per-minute must be above 0"),
         (["--feedback", "blurred"], "argument --feedback"),
+        (["--engines", "2"], "--engines are those of a --checkpoint"),
+        (["--engines", "0"], "--engines must be at least 1"),
     ],
 )
 def test_bad_arguments(arguments, message, capsys):
@@ -119,4 +128,4 @@ def test_files_that_are_not_there():
 def test_a_preset_changes_nothing_but_the_size():
     profile = default_profile()
     applied = PRESETS["paper"].apply(profile, "vsi_bench")
-    assert dataclasses.replace(applied, image=profile.image) == profile
+    assert replace(applied, image=profile.image) == profile

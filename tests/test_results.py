@@ -5,6 +5,7 @@ import random
 import pytest
 
 from tests.golden import golden_traces
+from vilasr import seen
 from vilasr.results import ResultsWriter, broken_row, parse_row, read_lines, result_row
 from vilasr.tasks import DataError
 
@@ -34,7 +35,35 @@ def test_rows_read_back_equal(tmp_path):
 def test_resume_knows_what_is_done(tmp_path):
     fill(tmp_path, count=2)
     with ResultsWriter(tmp_path, CONFIG) as writer:
-        assert writer.done == {(g.example.id, g.example.digest(), 0) for g in GOLDEN[:2]}
+        assert [(g.example.id, g.example.digest(), 0) in writer.done for g in GOLDEN] == [True, True, False]
+        assert (len(writer.done), len(writer.failed)) == (2, 0)
+
+
+def test_numbers_of_other_programs_are_the_same_and_no_numbers_are_damage(tmp_path):
+    writer = fill(tmp_path, count=1)
+    row = json.loads(writer.path.read_text())
+    for sample, known in ((0.0, 0), (2.0, 2), (1, 1)):
+        writer.path.write_text(json.dumps({**row, "sample": sample}) + "\n")
+        with ResultsWriter(tmp_path, CONFIG) as again:
+            assert [(row["id"], row["digest"], number) in again.done for number in range(3)] == [
+                number == known for number in range(3)
+            ]
+    for change in ({"sample": "1"}, {"sample": None}, {"id": ["a"]}, {"digest": {}}):
+        writer.path.write_text(json.dumps(row) + "\n" + json.dumps({**row, **change}) + "\n")
+        with pytest.raises(DataError, match="line 2 is damaged"):
+            ResultsWriter(tmp_path, CONFIG)
+
+
+def test_many_results_are_known_again(tmp_path, monkeypatch):
+    """More than wait to be sorted in."""
+    monkeypatch.setattr(seen, "_RECENT", 50)
+    with ResultsWriter(tmp_path, CONFIG) as writer:
+        for number in range(400):
+            writer.append(broken_row(f"q{number // 2}", "", "maze", writer.config, "-", number % 2))
+    with ResultsWriter(tmp_path, CONFIG) as writer:
+        assert len(writer.done) == len(writer.failed) == 400
+        assert all((f"q{number}", "", sample) in writer.done for number in range(200) for sample in (0, 1))
+        assert not any((f"q{number}", "", sample) in writer.done for number in range(200) for sample in (2, 3))
 
 
 def test_a_torn_tail_at_any_byte_is_cut_off(tmp_path):
@@ -87,8 +116,10 @@ def test_failed_items_stay_unless_asked(tmp_path):
         writer.append(rows(writer.config)[0])
     with ResultsWriter(tmp_path, CONFIG) as writer:
         assert ("bad", "", 0) in writer.done
+        assert (len(writer.done), len(writer.failed), ("bad", "", 0) in writer.failed) == (2, 1, True)
     with ResultsWriter(tmp_path, CONFIG, retry_errors=True) as writer:
-        assert writer.done == {(GOLDEN[0].example.id, GOLDEN[0].example.digest(), 0)}
+        assert (GOLDEN[0].example.id, GOLDEN[0].example.digest(), 0) in writer.done
+        assert (len(writer.done), len(writer.failed)) == (1, 0)
     assert len(writer.path.read_text().splitlines()) == 1
 
 

@@ -4,7 +4,16 @@ import pytest
 from PIL import Image
 
 from vilasr.images import SizeRule
-from vilasr.tasks import BrokenItem, DataError, Example, find_image, load_frames, parse_example, read_examples
+from vilasr.tasks import (
+    BrokenItem,
+    DataError,
+    Example,
+    each_example,
+    find_image,
+    load_frames,
+    parse_example,
+    read_examples,
+)
 
 ITEM = {
     "question": "Where?",
@@ -101,6 +110,32 @@ def test_unreadable_files(tmp_path, content):
         assert read_examples(path) == []
     with pytest.raises(DataError, match="cannot be read"):
         read_examples(tmp_path / "none.json")
+
+
+def test_a_file_that_is_no_text(tmp_path):
+    path = write(tmp_path / "b.json", [ITEM])
+    path.write_bytes(path.read_bytes().replace(b"left", b"l\xe9ft"))
+    with pytest.raises(
+        DataError, match=r"b\.json: cannot be read \(byte \d+ is not UTF-8: invalid continuation byte\)"
+    ):
+        read_examples(path)
+
+
+def test_items_are_given_out_before_the_rest_is_read(tmp_path):
+    path = tmp_path / "b.json"
+    path.write_text(json.dumps([ITEM, ITEM])[:-1] + ", oops]")
+    items = each_example(path)
+    assert isinstance(next(items), Example)
+    assert isinstance(next(items), Example)
+    with pytest.raises(DataError, match=r"b\.json: not JSON \(Expecting value: line 1"):
+        next(items)
+
+
+def test_known_repetitions_are_not_looked_for_again(tmp_path):
+    path = write(tmp_path / "b.json", [{**ITEM, "id": name} for name in "aab"])
+    assert list(each_example(path, repeated=lambda number: number == 1)) == read_examples(path)
+    told = list(each_example(path, repeated=lambda number: number == 2))
+    assert [item.id for item in told] == ["a", "a", "b-000002-duplicate"]
 
 
 def test_images_are_looked_up_in_order(tmp_path, monkeypatch):

@@ -38,7 +38,8 @@ from vilasr.data_engine.reading import asked_profile, find_results
 from vilasr.data_engine.writer import Target, check_target
 from vilasr.infer_options import InferOptions
 from vilasr.prompts import Profile, load_profile, wording
-from vilasr.run_files import Hooks, Items, exit_status, run_files
+from vilasr.question_file import QuestionFile
+from vilasr.run_files import Hooks, exit_status, run_files
 from vilasr.tasks import BrokenItem, DataError, read_examples
 
 log = logging.getLogger("sample_traces")
@@ -54,11 +55,11 @@ def sample(options: SampleOptions, sampling: InferOptions, keep_out: KeepOut | N
     for data in sampling.data if not sampling.overwrite else ():
         share.add_file(sampling.folder(data) / "results.jsonl")
 
-    def fit(items: Items, data: Path) -> Items:
+    def fit(items: QuestionFile) -> QuestionFile:
         if keep_out is None:
             return items
-        kept = keep_out.items(items, data, partial(bar, unit="question"))
-        folder = sampling.folder(data)
+        kept = keep_out.items(items, partial(bar, unit="question"))
+        folder = sampling.folder(items.path)
         folder.mkdir(parents=True, exist_ok=True)
         keep_out.save(folder / LEFT_OUT)
         return kept

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -52,7 +52,7 @@ def told(index: int, marks: Sequence[Mark]) -> str:
     return f"Image {index} now has these marks: {json.dumps([mark_to_json(mark) for mark in marks])}"
 
 
-def circle(items: Sequence[Example | BrokenItem], seed: int) -> dict[str, Example]:
+def circle(items: Iterable[Example | BrokenItem], seed: int) -> dict[str, Example]:
     """Each item's other item for `shuffled`: one with another first image, by a seeded order, so that every run shows
     the same. Items stand in a circle, those of one image side by side, and each gets the one so many places on as the
     most asked image has questions: every item is shown once, and every image as often as it has questions. Only where

@@ -22,7 +22,7 @@ from vilasr.selection import Selection
 from vilasr.tasks import DataError
 
 # What makes no sense for one's own pictures
-_FILES_ONLY = ("benchmarks", "data", "limit", "ids", "shard", "samples", "tools", "feedback", "max_cost")
+_FILES_ONLY = ("benchmarks", "data", "limit", "ids", "shard", "samples", "tools", "feedback", "max_cost", "engines")
 _FILES_ONLY += ("overwrite", "retry_errors", "allow_errors", "data_root")
 
 

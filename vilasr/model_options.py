@@ -54,10 +54,13 @@ def add_sampling(parser: argparse.ArgumentParser, samples: int = 1, temperature:
 
 
 def add_engines(parser: argparse.ArgumentParser) -> None:
-    local = parser.add_argument_group("vLLM in this process")
-    local.add_argument("--concurrency", type=int, default=64, help="episodes side by side (with a server too)")
+    local = parser.add_argument_group("vLLM")
+    local.add_argument("--engines", type=int, help="default: one for each GPU, or of the Ray cluster at RAY_ADDRESS")
+    local.add_argument(
+        "--concurrency", type=int, default=64, help="episodes side by side on each engine (with a server too)"
+    )
     local.add_argument("--max-model-len", type=int, help="tokens of an episode; default: the model's, at most 32768")
-    local.add_argument("--tensor-parallel-size", type=int, default=1)
+    local.add_argument("--tensor-parallel-size", type=int, default=1, help="GPUs of one engine")
     local.add_argument("--gpu-memory-utilization", type=float, default=0.9)
 
     server = parser.add_argument_group("a server")
@@ -83,7 +86,7 @@ def json_object(text: str) -> dict[str, Any]:
 
 def check_model(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Exits with status 2 where the groups here do not fit together; `shard` is parsed."""
-    for name in ("limit", "samples", "concurrency", "turn_tokens", "max_model_len", "tensor_parallel_size"):
+    for name in ("limit", "samples", "concurrency", "turn_tokens", "max_model_len", "tensor_parallel_size", "engines"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")
     for name in ("requests_per_minute", "timeout", "max_cost"):
@@ -99,6 +102,8 @@ def check_model(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
         parser.error("--seed must be at least 0 and below 2**32")
     if (args.checkpoint is None) == (args.base_url is None):
         parser.error("name a model: --checkpoint or --base-url, one of the two")
+    if args.engines is not None and args.base_url is not None:
+        parser.error("--engines are those of a --checkpoint; how many a server has is its own affair")
     if args.max_cost is not None and not (args.price_prompt or args.price_sampled):
         parser.error("--max-cost needs --price-prompt or --price-sampled")
     if args.shard is not None:
@@ -132,6 +137,7 @@ def _source(args: argparse.Namespace) -> Source:
             max_model_len=args.max_model_len,
             tensor_parallel_size=args.tensor_parallel_size,
             gpu_memory_utilization=args.gpu_memory_utilization,
+            engines=args.engines,
         )
     options = ServerOptions(
         base_url=args.base_url,

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from vilasr.fields import name_field, numbers, text_field, texts_field, whole_number
+from vilasr.seen import Seen
 from vilasr.tasks import DataError, Example, QuestionType
 from vilasr.traces import StopReason, Trace, trace_from_json, trace_to_json
 
@@ -195,8 +196,8 @@ class ResultsWriter:
             raise DataError(f"{folder}: cannot be a folder of results, a file is in the way ({exc})") from exc
         self.path = folder / "results.jsonl"
         self.config = config_hash(config)
-        self.done: set[tuple[str, str, int]] = set()
-        self.failed: set[tuple[str, str, int]] = set()
+        self.done = Seen()
+        self.failed = Seen()
         self.usage: Counter[str] = Counter()  # tokens of what is there
         import fcntl  # not on Windows, where results can still be read
 
@@ -222,42 +223,42 @@ class ResultsWriter:
 
     def _resume(self, folder: Path, config: Mapping[str, Any], retry_errors: bool) -> None:
         whole, failed = 0, 0  # bytes of whole lines, rows to be run again
-        for line, row in self._whole_lines():
+        for line, row, key in self._whole_lines():
             if row["config"] != self.config:
                 raise DataError(f"{self.path}: {_difference(folder, row['config'], config)}")
             whole += len(line)
             self.usage.update({name: n for name, n in (row.get("usage") or {}).items() if isinstance(n, int)})
-            key = (row["id"], row["digest"], row.get("sample", 0))
             if row["stop_reason"] not in _FAILURES:
-                self.done.add(key)
+                self.done.add(*key)
             elif retry_errors:
                 failed += 1
             else:
-                self.done.add(key)
-                self.failed.add(key)
+                self.done.add(*key)
+                self.failed.add(*key)
         if whole < self.path.stat().st_size:
             log.warning("%s: the last line was half-written; its item is run again", self.path)
             os.truncate(self.path, whole)
         if failed:
             temporary = self.path.with_suffix(".jsonl.tmp")
             with temporary.open("wb") as out:
-                out.writelines(line for line, row in self._whole_lines() if row["stop_reason"] not in _FAILURES)
+                out.writelines(line for line, row, _ in self._whole_lines() if row["stop_reason"] not in _FAILURES)
             os.replace(temporary, self.path)
             log.info("%s: %d failed items are run again", self.path, failed)
 
-    def _whole_lines(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    def _whole_lines(self) -> Iterator[tuple[bytes, dict[str, Any], tuple[str, str, int]]]:
         with self.path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
                     return
                 try:
                     row = json.loads(line)
-                    _ = row["config"], hash((row["id"], row["digest"], row.get("sample", 0))), row["stop_reason"]
+                    key = row["id"], row["digest"], whole_number(row.get("sample", 0), "sample")
+                    _ = row["config"], hash(key), row["stop_reason"]
                 except (ValueError, KeyError, TypeError, RecursionError) as exc:
                     raise DataError(
                         f"{self.path}: line {number} is damaged ({exc}); remove it, or --overwrite"
                     ) from exc
-                yield line, row
+                yield line, row, key
 
     def append(self, row: Mapping[str, Any]) -> None:
         """One whole line or, where it cannot be written (disk full), none. A kill tears at most the last line.

@@ -1,28 +1,25 @@
-"""Runs files of questions with one engine: what is there already is left, a bar tells how it goes."""
+"""Runs files of questions with one model: what is there already is left, a bar tells how it goes."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from vilasr.engines.base import Engine, EngineDied
-from vilasr.engines.start import start_engine
+from vilasr.engines.base import EngineDied
+from vilasr.engines.start import start_player
 from vilasr.feedback import FeedbackMode, circle
 from vilasr.infer_options import InferOptions
 from vilasr.prompts import ProfileError
+from vilasr.question_file import Item, QuestionFile
 from vilasr.results import ResultsWriter
-from vilasr.runner import Progress, Run, run_items
-from vilasr.selection import select
-from vilasr.tasks import BrokenItem, DataError, Example, read_examples
+from vilasr.runner import Player, Progress, Run, run_items
+from vilasr.tasks import DataError
 
 log = logging.getLogger(__name__)
-
-Items = list[Example | BrokenItem]
 
 
 def exit_status(name: str, run: Callable[[], int]) -> int:
@@ -52,12 +49,12 @@ class Hooks:
     """What a program adds to a run: `fit` leaves items of a file out, `judge` sees each row as it is written and says
     what the bar shows of it besides the counts."""
 
-    fit: Callable[[Items, Path], Items] = lambda items, data: items
+    fit: Callable[[QuestionFile], QuestionFile] = lambda items: items
     judge: Callable[[Mapping[str, Any]], Mapping[str, str | float]] = lambda row: {}
 
 
 def run_files(options: InferOptions, hooks: Hooks = Hooks()) -> int:
-    """Run all files with one engine, started when the first item needs it. Returns how many items failed.
+    """Run all files with the same engines, started when the first item needs them. Returns how many items failed.
 
     Raises DataError, ProfileError, EngineDied, OSError."""
     try:
@@ -70,28 +67,27 @@ def run_files(options: InferOptions, hooks: Hooks = Hooks()) -> int:
 
 
 def _run_files(options: InferOptions, hooks: Hooks) -> int:
-    files = [(data, read_examples(data)) for data in options.data]
-    engine: Engine | None = None
+    files = [QuestionFile.read(data, options.selection) for data in options.data]
+    player: Player | None = None
     failed = 0
     spent = 0.0  # US dollars of earlier starts
     progress = Progress()
     try:
-        for data, everything in files:
-            items = hooks.fit(select(everything, options.selection, data), data)
+        for file in files:
+            data, items = file.path, hooks.fit(file)
             profile = options.profile_for(data.stem)
             folder = options.folder(data)
             with ResultsWriter(folder, options.settings(data), options.retry_errors, options.overwrite) as results:
                 spent += options.price(results.usage["prompt_total"], results.usage["sampled"])
-                keys = [(item.id, item.digest(), sample) for item in items for sample in range(options.samples)]
-                todo = sum(key not in results.done for key in keys)
-                before = sum(key in results.failed for key in keys)
+                there, before = _there(items, options.samples, results)
+                todo = len(items) * options.samples - there
                 failed += before
                 log.info(
                     "%s: %d items%s, %d already done%s, %d to run",
                     data,
                     len(items),
                     f" x {options.samples}" if options.samples > 1 else "",
-                    len(keys) - todo,
+                    there,
                     f" ({before} of them failed)" if before else "",
                     todo,
                 )
@@ -99,10 +95,10 @@ def _run_files(options: InferOptions, hooks: Hooks) -> int:
                     continue
                 if options.max_cost is not None and spent + options.cost(progress) >= options.max_cost:
                     raise EngineDied(f"--max-cost is reached, by {spent:.4f} US dollars of earlier starts")
-                if engine is None:
-                    engine = start_engine(options.source, options.profile, options.widest_rule(), options.sampling)
+                if player is None:
+                    rule = options.widest_rule()
+                    player = start_player(options.source, options.profile, rule, options.sampling, options.output)
                 run = Run(
-                    engine=engine,
                     profile=profile,
                     item_seed=options.sampling.item_seed,
                     data_file=data,
@@ -111,13 +107,13 @@ def _run_files(options: InferOptions, hooks: Hooks) -> int:
                     samples=options.samples,
                     tools=options.tools,
                     feedback=options.feedback,
-                    others=circle(everything, options.sampling.seed)
+                    others=circle(file.everything(), options.sampling.seed)
                     if options.feedback is FeedbackMode.SHUFFLED
                     else {},
                 )
                 done, failed_before = progress.done, progress.failed
                 try:
-                    asyncio.run(_run_with_bar(items, todo, run, results, progress, options, spent, hooks))
+                    asyncio.run(_run_with_bar(items, todo, run, player, results, progress, options, spent, hooks))
                 finally:
                     log.info("%s: %d episodes written to %s", data, progress.done - done, results.path)
                 failed += progress.failed - failed_before
@@ -126,9 +122,20 @@ def _run_files(options: InferOptions, hooks: Hooks) -> int:
     finally:
         if progress.done:
             log.info("%s", _cost(progress, options))
-        if engine is not None:
-            asyncio.run(engine.aclose())
+        if player is not None:
+            asyncio.run(player.aclose())
     return failed
+
+
+def _there(items: Iterable[Item], samples: int, results: ResultsWriter) -> tuple[int, int]:
+    """How many episodes have results, and how many of these failed."""
+    there = failed = 0
+    for item in items if results.done else ():
+        digest = item.digest()
+        for sample in range(samples):
+            there += (item.id, digest, sample) in results.done
+            failed += (item.id, digest, sample) in results.failed
+    return there, failed
 
 
 def _cost(progress: Progress, options: InferOptions) -> str:
@@ -140,9 +147,10 @@ def _cost(progress: Progress, options: InferOptions) -> str:
 
 
 async def _run_with_bar(
-    items: Items,
+    items: Iterable[Item],
     todo: int,
     run: Run,
+    player: Player,
     results: ResultsWriter,
     progress: Progress,
     options: InferOptions,
@@ -164,8 +172,8 @@ async def _run_with_bar(
             bar.set_postfix(counts, refresh=False)
             bar.update()
             if options.max_cost is not None:
-                if not getattr(run.engine, "counts_tokens", True):
+                if not player.counts_tokens:
                     raise DataError("--max-cost: the server does not count tokens, so the cost is not known")
                 state.stop = spent + options.cost(state) >= options.max_cost
 
-        await run_items(items, run, results, progress, show)
+        await run_items(items, run, player, results, progress, show)

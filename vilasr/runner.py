@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from vilasr.engines.base import Engine, EngineDied, Session, Stopped
 from vilasr.episode import Continue, Done, Episode, Limits
@@ -35,7 +35,7 @@ async def run_episode(
         if isinstance(outcome, Stopped):
             on_turn(episode.close(outcome.reason, outcome.detail))
             return episode.trace()
-        step = episode.advance(outcome)
+        step = await asyncio.to_thread(episode.advance, outcome)  # draws: other episodes go on meanwhile
         on_turn(step)
         if isinstance(step, Done):
             return episode.trace()
@@ -54,14 +54,32 @@ class Progress:
     stop: bool = False
     row: Mapping[str, Any] | None = None
 
+    def add(self, outcome: Outcome) -> None:
+        self.done += 1
+        self.failed += outcome.failed
+        self.turns += outcome.turns
+        self.prompt_tokens += outcome.prompt_tokens
+        self.sampled_tokens += outcome.sampled_tokens
+        self.row = outcome.row
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one episode: its row, and what it adds to the counts."""
+
+    row: Mapping[str, Any]
+    failed: bool = False
+    turns: int = 0
+    prompt_tokens: int = 0
+    sampled_tokens: int = 0
+
 
 @dataclass(frozen=True)
 class Run:
-    """What a run needs besides its items: `item_seed(id, sample)` gives each episode its own seed, `samples` episodes
-    an item. `tools` False asks for the answer at once, without drawing; `others` are the items whose images the
-    feedback `shuffled` shows, by item id."""
+    """What makes the episodes of a run, besides the items and the engine: `item_seed(id, sample)` gives each its own
+    seed, `samples` episodes an item, `concurrency` of them at once on each engine. `tools` False asks for the answer at
+    once, without drawing; `others` are the items whose images the feedback `shuffled` shows, by item id."""
 
-    engine: Engine
     profile: Profile
     item_seed: Callable[[str, int], int]
     data_file: Path
@@ -73,9 +91,45 @@ class Run:
     others: Mapping[str, Example] = field(default_factory=dict)
 
 
+class Player(Protocol):
+    """What plays whole episodes, on `engines` engines here or elsewhere. `counts_tokens` as long as it counts them."""
+
+    @property
+    def engines(self) -> int: ...
+
+    @property
+    def counts_tokens(self) -> bool: ...
+
+    async def play(self, item: Example, sample: int, run: Run, config: str) -> Outcome:
+        """One episode, and its row with the configuration's hash. Raises EngineDied; everything else ends by name in
+        the row."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Alone:
+    """Plays with one engine, in this process."""
+
+    engine: Engine
+    engines: int = 1
+
+    @property
+    def counts_tokens(self) -> bool:
+        return getattr(self.engine, "counts_tokens", True)
+
+    async def play(self, item: Example, sample: int, run: Run, config: str) -> Outcome:
+        return await play_item(self.engine, item, sample, run, config)
+
+    async def aclose(self) -> None:
+        await self.engine.aclose()
+
+
 async def run_items(
     items: Iterable[Example | BrokenItem],
     run: Run,
+    player: Player,
     results: ResultsWriter,
     progress: Progress,
     on_item: Callable[[Progress], None] = lambda progress: None,
@@ -83,8 +137,8 @@ async def run_items(
     """Run every item, `run.samples` times, and append its rows. What is in `results.done` is not run again; broken
     items are recorded.
 
-    `concurrency` workers take items in turn, so no more than that many are in memory. Raises EngineDied, after which
-    what was appended stays and a new run goes on from there.
+    As many workers as episodes run at once take items in turn, so no more than that many are in memory. Raises
+    EngineDied, after which what was appended stays and a new run goes on from there.
     """
     waiting = ((item, sample) for item in items for sample in range(run.samples))
 
@@ -94,60 +148,76 @@ async def run_items(
                 return
             if (item.id, item.digest(), sample) in results.done:
                 continue
-            row = await _run_item(item, sample, run, results.config, progress)
-            results.append(row)
-            progress.done += 1
-            progress.row = row
+            if isinstance(item, BrokenItem):
+                row = broken_row(
+                    item.id, item.digest(), run.data_file.stem, results.config, item.error, sample, item.task
+                )
+                outcome = Outcome(row, failed=True)
+            else:
+                outcome = await player.play(item, sample, run, results.config)
+            if outcome.row["stop_reason"] == StopReason.INPUT_ERROR:
+                log.error("%s", outcome.row["detail"])
+            results.append(outcome.row)
+            progress.add(outcome)
             on_item(progress)
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(run.concurrency):
+        for _ in range(run.concurrency * player.engines):
             group.create_task(worker())
 
 
-async def _run_item(item: Example | BrokenItem, sample: int, run: Run, config: str, progress: Progress) -> dict:
+async def play_item(engine: Engine, item: Example, sample: int, run: Run, config: str) -> Outcome:
+    """See `Player.play`."""
     started = time.monotonic()
-    if isinstance(item, BrokenItem):
-        progress.failed += 1
-        log.error("%s", item.error)
-        return broken_row(item.id, item.digest(), run.data_file.stem, config, item.error, sample, item.task)
     try:
         episode, files = await asyncio.to_thread(_prepare, item, run)
     except DataError as exc:
-        progress.failed += 1
-        log.error("%s", exc)
-        return broken_row(item.id, item.digest(), item.source, config, str(exc), sample, item.task, item.data_type)
+        return _unread(item, sample, config, str(exc))
     except Exception as exc:  # a defect of ours or the image library's must not take the other items along
-        progress.failed += 1
         log.exception("item %s", item.id)
-        detail = f"{run.data_file}: item {item.id}: {type(exc).__name__}: {exc}"
-        return broken_row(item.id, item.digest(), item.source, config, detail, sample, item.task, item.data_type)
-    session = run.engine.session(run.item_seed(item.id, sample))
+        return _unread(item, sample, config, f"{run.data_file}: item {item.id}: {type(exc).__name__}: {exc}")
+    session = engine.session(run.item_seed(item.id, sample))
     try:
-        trace = await run_episode(episode, run.engine, session)
+        trace = await run_episode(episode, engine, session)
     except EngineDied:
         raise
     except Exception as exc:  # as above
         log.exception("item %s", item.id)
         episode.close(StopReason.ENGINE_ERROR, f"{type(exc).__name__}: {exc}")
         trace = episode.trace()
-    if trace.stop_reason is StopReason.ENGINE_ERROR:
-        progress.failed += 1
-    progress.turns += session.usage.turns
-    progress.prompt_tokens += session.usage.prompt_total
-    progress.sampled_tokens += session.usage.sampled
     extra: dict[str, Any] = {"usage": asdict(session.usage), "seconds": round(time.monotonic() - started, 3)}
     if run.feedback is not FeedbackMode.REAL:
         extra["feedback"] = run.feedback
     if run.feedback is FeedbackMode.SHUFFLED:
         extra["shown_instead"] = run.others[item.id].id
-    return result_row(episode.example, trace, config, files, sample, **extra)
+    return Outcome(
+        row=result_row(episode.example, trace, config, files, sample, **extra),
+        failed=trace.stop_reason is StopReason.ENGINE_ERROR,
+        turns=session.usage.turns,
+        prompt_tokens=session.usage.prompt_total,
+        sampled_tokens=session.usage.sampled,
+    )
+
+
+def engine_error(item: Example, sample: int, run: Run, config: str, detail: str) -> Outcome:
+    """Of an episode that never came back from its engine. Its images are not read: they may be what it died of."""
+    trace = Trace(item.id, (), (), (), StopReason.ENGINE_ERROR, None, detail=detail)
+    try:
+        files = _files(item, run)
+    except DataError:
+        files = ()
+    return Outcome(result_row(item, trace, config, files, sample), failed=True)
+
+
+def _unread(item: Example, sample: int, config: str, error: str) -> Outcome:
+    row = broken_row(item.id, item.digest(), item.source, config, error, sample, item.task, item.data_type)
+    return Outcome(row, failed=True)
 
 
 def _prepare(item: Example, run: Run) -> tuple[Episode, tuple[str, ...]]:
     """The episode of an item and the files of its images. Raises DataError."""
     example = load_frames(item, run.profile.image, run.data_file, run.data_root)
-    files = tuple(str(find_image(n, run.data_file, run.data_root).resolve()) for n in item.image_paths)
+    files = _files(item, run)
     limits = Limits.of(run.profile, example)
     if not run.tools:
         limits = replace(limits, calls=1)  # the one reply is the final answer, and the question says so
@@ -158,3 +228,7 @@ def _prepare(item: Example, run: Run) -> tuple[Episode, tuple[str, ...]]:
         other = load_frames(run.others[item.id], run.profile.image, run.data_file, run.data_root)
         feedback = Feedback(run.feedback, other.frames)
     return Episode(example, run.profile, limits, feedback), files
+
+
+def _files(item: Example, run: Run) -> tuple[str, ...]:
+    return tuple(str(find_image(name, run.data_file, run.data_root).resolve()) for name in item.image_paths)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -44,21 +45,33 @@ def parse_shard(text: str) -> Shard:
 
 def select(items: Iterable[Item], selection: Selection, where: Path) -> list[Item]:
     """In the order of the file. Raises DataError for ids that `where` does not have."""
-    chosen = list(items)[: selection.limit]
+    return list(each_selected(items, selection, named_ids(selection), where))
+
+
+def each_selected(items: Iterable[Item], selection: Selection, ids: Set[str], where: Path) -> Iterator[Item]:
+    """The same one by one; `ids` are the selection's. No item is read that is not needed to know which are selected."""
+    chosen = islice(items, selection.limit)
     if selection.ids:
-        ids = _ids(selection.ids)
-        unknown = ids - {item.id for item in chosen}
-        if unknown:
-            raise DataError(f"{where}: has no item {', '.join(sorted(unknown)[:5])}; see --ids")
-        chosen = [item for item in chosen if item.id in ids]
+        chosen = _named(chosen, ids, where)
     if selection.shard is not None:
-        chosen = chosen[selection.shard.index :: selection.shard.count]
-    return chosen
+        chosen = islice(chosen, selection.shard.index, None, selection.shard.count)
+    return iter(chosen)
 
 
-def _ids(given: Iterable[str]) -> set[str]:
+def _named(items: Iterable[Item], ids: Set[str], where: Path) -> Iterator[Item]:
+    unknown = set(ids)
+    for item in items:
+        if item.id in ids:
+            unknown.discard(item.id)
+            yield item
+    if unknown:
+        raise DataError(f"{where}: has no item {', '.join(sorted(unknown)[:5])}; see --ids")
+
+
+def named_ids(selection: Selection) -> Set[str]:
+    """The ids themselves and those in files. Raises DataError."""
     ids: set[str] = set()
-    for one in given:
+    for one in selection.ids:
         if not one.startswith("@"):
             ids.add(one)
             continue

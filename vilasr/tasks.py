@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +14,8 @@ from typing import Any
 from PIL import Image
 
 from vilasr.images import ImageError, SizeRule, load_image
+from vilasr.records import BadLine, read_records
+from vilasr.seen import Seen
 
 
 class DataError(ValueError):
@@ -68,6 +70,7 @@ class BrokenItem:
     id: str
     error: str
     task: str = ""  # where the rest of the item tells it
+    repeated: bool = False  # it is broken because its id was used before
 
     def digest(self) -> str:
         return ""  # nothing of it could be read
@@ -102,14 +105,20 @@ def load_frames(example: Example, rule: SizeRule, data_file: Path, data_root: Pa
 
 
 def read_examples(path: Path, source: str | None = None) -> list[Example | BrokenItem]:
-    """All items of a benchmark or RL file (`.json` list or `.jsonl`), in order; ids are unique.
+    """All of `each_example`."""
+    return list(each_example(path, source))
 
-    `source` names the benchmark, the file's stem by default. A broken item becomes a `BrokenItem`; a file that is
-    no list of objects raises DataError.
+
+def each_example(
+    path: Path, source: str | None = None, repeated: Callable[[int], bool] | None = None
+) -> Iterator[Example | BrokenItem]:
+    """The items of a benchmark or RL file (`.json` list or `.jsonl`) in order, one by one; ids are unique.
+
+    `source` names the benchmark, the file's stem by default; `repeated` tells by number which ids were used before, if
+    that is known. A broken item becomes a `BrokenItem`. Raises DataError where the file stops being a list or lines.
     """
     source = source or path.stem
-    items: list[Example | BrokenItem] = []
-    seen: set[str] = set()
+    seen = Seen()
     for number, record in enumerate(_records(path)):
         fallback = f"{source}-{number:06d}"
         try:
@@ -117,37 +126,20 @@ def read_examples(path: Path, source: str | None = None) -> list[Example | Broke
         except DataError as exc:
             task = record.get("original_question_type") if isinstance(record, dict) else None
             item = BrokenItem(fallback, f"{path}: item {number}: {exc}", task if isinstance(task, str) else "")
-        if item.id in seen:
+        if repeated(number) if repeated else not seen.add(item.id):
             error = f"{path}: item {number}: id: {item.id!r} is used twice"
-            item = BrokenItem(f"{fallback}-duplicate", error, item.task)
-        seen.add(item.id)
-        items.append(item)
-    return items
+            item = BrokenItem(f"{fallback}-duplicate", error, item.task, repeated=True)
+            seen.add(item.id)
+        yield item
 
 
 def _records(path: Path) -> Iterator[object]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as exc:
+        yield from read_records(path)
+    except (OSError, UnicodeError) as exc:
         raise DataError(f"{path}: cannot be read ({exc})") from exc
-    stripped = text.lstrip()
-    if stripped.startswith("["):
-        try:
-            yield from json.loads(stripped)
-        except (ValueError, RecursionError) as exc:
-            raise DataError(f"{path}: not JSON ({exc}); download or unpack it again") from exc
-        return
-    for number, line in enumerate(text.split("\n"), 1):  # splitlines() would split at U+2028 too
-        if line.strip():
-            try:
-                yield json.loads(line)
-            except (ValueError, RecursionError) as exc:
-                yield _BadLine(f"line {number} is not JSON ({exc})")
-
-
-@dataclass(frozen=True)
-class _BadLine:
-    message: str
+    except (ValueError, RecursionError) as exc:
+        raise DataError(f"{path}: not JSON ({exc}); download or unpack it again") from exc
 
 
 def parse_example(record: object, fallback_id: str, source: str = "") -> Example:
@@ -155,7 +147,7 @@ def parse_example(record: object, fallback_id: str, source: str = "") -> Example
 
     Raises DataError naming the field.
     """
-    if isinstance(record, _BadLine):
+    if isinstance(record, BadLine):
         raise DataError(record.message)
     if not isinstance(record, dict):
         raise DataError(f"must be an object, not {type(record).__name__}")

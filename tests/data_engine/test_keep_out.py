@@ -14,6 +14,8 @@ from vilasr.data_engine.filters import parsed
 from vilasr.data_engine.keep_out import KeepOut
 from vilasr.data_engine.leaks import Match
 from vilasr.data_engine.reading import find_results
+from vilasr.question_file import QuestionFile
+from vilasr.selection import Selection
 from vilasr.tasks import DataError, read_examples
 
 
@@ -41,7 +43,7 @@ def test_they_are_not_sampled(place, caplog):
     data = questions(place)
     items = read_examples(data)
     one = keep_out(place)
-    assert one.items(items, data) == items[2:]
+    assert list(one.items(QuestionFile.read(data, Selection()))) == items[2:]
     assert f"2 of {COUNT} questions are in a benchmark" in caplog.text
     assert [(leak.id, leak.test_id, leak.match) for leak in one.found.values()] == [
         (items[0].id, "test-0", Match.PICTURE), (items[1].id, "test-1", Match.PICTURE),
@@ -75,7 +77,7 @@ def test_two_questions_of_one_id_are_told_apart(place, turned):
 def test_what_shards_left_out_stands_in_the_report(place):
     data = questions(place)
     first = keep_out(place)
-    first.items(read_examples(data)[:1], data)
+    first.items(QuestionFile.read(data, Selection(limit=1)))
     first.save(place / "results/q/left_out.json")
     out = place / "out"
     words = ("--preset", "reflective", "--results", place / "results", "--dataset-dir", out)

@@ -17,7 +17,7 @@ from vilasr.engines.server import ServerEngine, ServerOptions
 from vilasr.messages import Reply
 from vilasr.prompts import default_profile
 from vilasr.results import ResultsWriter, read_lines
-from vilasr.runner import Progress, Run, run_items
+from vilasr.runner import Alone, Progress, Run, run_items
 from vilasr.tasks import read_examples
 from vilasr.traces import StopReason
 
@@ -32,10 +32,10 @@ def run(folder: Path, mazes: Path, url: str, sampling: Sampling = SHORT, items: 
     """The rows of a run, by item, without what differs from run to run."""
     data = mazes / "test" / "maze.json"
     engine = ServerEngine(ServerOptions(url, **QUICK), sampling)
-    described = Run(engine, default_profile(), sampling.item_seed, data, concurrency=8)
+    described = Run(default_profile(), sampling.item_seed, data, concurrency=8)
     progress = Progress()
     with ResultsWriter(folder, {"seed": 0}) as results:
-        asyncio.run(run_items(read_examples(data)[:items], described, results, progress))
+        asyncio.run(run_items(read_examples(data)[:items], described, Alone(engine), results, progress))
         path = results.path
     rows = [row for _, row in read_lines(path)]
     assert max(Counter(row["id"] for row in rows).values()) == 1

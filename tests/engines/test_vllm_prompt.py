@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -222,17 +223,39 @@ if __name__ == "__main__":
     except EngineDied as exc:
         print("died:", exc, flush=True)
     asyncio.run(asyncio.wait_for(engine.aclose(), 30))
+    engine = VllmEngine(sys.argv[1], SizeRule(), Sampling(turn_tokens=8), options)
+    print("core", *(p.pid for p in psutil.Process().children() if "sh" not in p.name()), flush=True)
+    psutil.Process().kill()
 """
+
+
+def gone_within(numbers: list[int], seconds: float) -> bool:
+    import psutil
+
+    def alive(number: int) -> bool:
+        try:
+            return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    end = time.monotonic() + seconds
+    while any(map(alive, numbers)) and time.monotonic() < end:
+        time.sleep(0.2)
+    return not any(map(alive, numbers))
 
 
 @pytest.mark.engine
 def test_the_steps_in_a_process_of_vllms_own(vllm: VllmEngine, nano, monkeypatch):
-    """As on CUDA: the same replies as in one process; when that process is killed, who waits is told."""
+    """As on CUDA: the same replies as in one process; when that process is killed, who waits is told; when this one is,
+    that one ends too."""
     monkeypatch.setattr(vllm, "sampling", Sampling(turn_tokens=8))
     session = vllm.session(0)
     here: list[Any] = [asyncio.run(vllm.reply(session, user("Which?", images=turn + 1))) for turn in range(2)]
     environment = {"VLLM_ENABLE_V1_MULTIPROCESSING": "1", "VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn"}
     done = run_tool("-c", OWN_PROCESS, nano, env={**os.environ, **environment})
-    lines = [line.split() for line in done.stdout.splitlines() if line.startswith(("reply", "died"))]
-    assert [line[0] for line in lines] == ["reply", "reply", "died:"], done.stderr[-3000:]
+    lines = [line.split() for line in done.stdout.splitlines() if line.startswith(("reply", "died", "core"))]
+    assert [line[0] for line in lines] == ["reply", "reply", "died:", "core"], done.stderr[-3000:]
     assert [tuple(map(int, line[1:])) for line in lines[:2]] == [reply.token_ids for reply in here]
+    orphans = [int(number) for number in lines[3][1:]]
+    assert orphans
+    assert gone_within(orphans, 15), "vLLM's process outlived the one that was killed"

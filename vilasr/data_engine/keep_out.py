@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from itertools import tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ from vilasr.data_engine.benchmarks import no_bar
 from vilasr.data_engine.candidate import Judged
 from vilasr.data_engine.leaks import Index, Leak, Match, leaks, report
 from vilasr.data_engine.reading import read_place
-from vilasr.tasks import BrokenItem, DataError, Example
+from vilasr.question_file import QuestionFile
+from vilasr.tasks import DataError, Example
 
 if TYPE_CHECKING:
     from vilasr.data_engine.build import Bar
@@ -33,11 +35,12 @@ class KeepOut:
         self._root = data_root
         self.found: dict[tuple[str, str, str], Leak] = {}  # by source, id and digest
 
-    def items(self, items: list[Example | BrokenItem], data: Path, bar: Bar = no_bar) -> list[Example | BrokenItem]:
+    def items(self, items: QuestionFile, bar: Bar = no_bar) -> QuestionFile:
         """Those of a file of questions that may be sampled."""
-        examples = [item for item in items if isinstance(item, Example)]
-        known = self._known(examples, data, step=bar(f"{data.name} against benchmarks", len(examples)))
-        kept = [item for item in items if (item.id, item.digest()) not in known]
+        data = items.path
+        examples = ((item, item.digest()) for item in items if isinstance(item, Example))
+        known = self._known(examples, data, step=bar(f"{data.name} against benchmarks", len(items)))
+        kept = items.kept(lambda item: (item.id, item.digest()) not in known)
         if known:
             log.warning("%s: %d of %d questions are in a benchmark and left out", data, len(known), len(items))
             for leak in list(known.values())[:_TOLD]:
@@ -54,9 +57,8 @@ class KeepOut:
         known: set[tuple[Path, str, str]] = set()
         for path, asked in files.items():
             results = [read_place(item.place) for item in asked]
-            examples = [result.example for result in results if result.example is not None]
-            found = self._known(examples, path, [result.digest for result in results if result.example is not None])
-            known |= {(path, *key) for key in found}
+            examples = ((result.example, result.digest) for result in results if result.example is not None)
+            known |= {(path, *key) for key in self._known(examples, path)}
         kept = []
         for item in items:
             step()
@@ -90,16 +92,15 @@ class KeepOut:
 
     def _known(
         self,
-        examples: Sequence[Example],
+        examples: Iterable[tuple[Example, str]],
         data: Path,
-        digests: Sequence[str] | None = None,
         step: Callable[[], object] = lambda: None,
     ) -> dict[tuple[str, str], Leak]:
-        """By id and digest."""
+        """Of examples, each with its digest; by id and digest."""
         found = {}
-        digests = digests or [example.digest() for example in examples]
-        compared = leaks(examples, data, self._root, self._index)
-        for example, digest, leak in zip(examples, digests, compared, strict=True):
+        examples, again = tee(examples)
+        compared = leaks((example for example, _ in again), data, self._root, self._index)
+        for leak, (example, digest) in zip(compared, examples, strict=True):
             step()
             if isinstance(leak, Leak):
                 found[example.id, digest] = self.found[example.source, example.id, digest] = leak

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from vilasr.engines.base import EngineDied
 from vilasr.engines.pool_handout import CONDEMNED, Handout, Ticket
@@ -17,6 +17,7 @@ from vilasr.tasks import Example
 log = logging.getLogger(__name__)
 
 IN_A_ROW = 5  # deaths of one engine without an episode finished; then it is given up
+_ON_ITS_WAY = "not up yet"
 _PATIENCE = 300.0  # seconds of an engine's start between two lines about it
 
 
@@ -48,7 +49,7 @@ class Remote(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Work:
     item: Example
     sample: int
@@ -63,11 +64,10 @@ class _Slot:
 
     number: int
     remote: Remote | None
-    where: str = "not up yet"
+    where: str = _ON_ITS_WAY
     up: bool = False
     was_up: bool = False
     deaths: int = 0  # since an episode was finished here
-    died_of: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         return f"engine {self.number} ({self.where})"
@@ -89,11 +89,12 @@ class EnginePool:
     ) -> None:
         self._launch = launch
         self._end = end
-        self._slots = [_Slot(number, launch(number)) for number in range(engines)]
-        self._handout: Handout[_Work] = Handout(share)
+        self._handout: Handout[_Work] = Handout(share, engines)
+        self._pending: set[_Work] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()  # the event loop itself holds them by weak references only
-        self._last_words = ""
+        self._last_death = ""
+        self._slots = [_Slot(number, launch(number)) for number in range(engines)]
 
     @property
     def engines(self) -> int:
@@ -103,11 +104,14 @@ class EnginePool:
         self._attend()
         others = {item.id: run.others[item.id]} if item.id in run.others else {}  # no more than it needs is sent
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        ticket = self._handout.add(_Work(item, sample, replace(run, others=others), config, outcome))
+        work = _Work(item, sample, replace(run, others=others), config, outcome)
+        self._pending.add(work)
+        ticket = self._handout.add(work)
         try:
             self._go_on()
             return await outcome
         finally:
+            self._pending.discard(work)
             self._handout.drop(ticket)
 
     async def aclose(self) -> None:
@@ -117,7 +121,7 @@ class EnginePool:
         finally:
             for remote, _ in remotes:
                 remote.kill()
-            self._end(any(slot.died_of for slot in self._slots))
+            self._end(bool(self._last_death))
 
     # ---- episodes
 
@@ -125,16 +129,17 @@ class EnginePool:
         """Hand out what can be; tell those who wait for what will not come."""
         for ticket in self._handout.verdicts():
             work = ticket.work
-            detail = f"{CONDEMNED} engines died while they ran it, at last nothing else; the last of: {self._last_words}"
+            detail = f"{CONDEMNED} engines died while they ran it, the last with nothing else to do: {ticket.why}"
             log.error("item %s: %s", work.item.id, detail)
             _settle(work, engine_error(work.item, work.sample, work.run, work.config, detail))
         if not any(slot.remote for slot in self._slots):
-            raise EngineDied(self._epitaph())
+            what = "it is given up" if self.engines == 1 else f"all {self.engines} engines are given up, the last now"
+            self._fail(EngineDied(f"{self._last_death}; {what}"))
+            return
         while (found := self._handout.next()) is not None:
-            number, ticket = found
-            remote = self._slots[number].remote
-            assert remote is not None
-            self._do(self._play(self._slots[number], remote, ticket))
+            slot, ticket = self._slots[found[0]], found[1]
+            assert slot.remote is not None
+            self._do(self._play(slot, slot.remote, ticket))
 
     async def _play(self, slot: _Slot, remote: Remote, ticket: Ticket[_Work]) -> None:
         work = ticket.work
@@ -147,3 +152,69 @@ class EnginePool:
             slot.deaths = 0
             self._handout.finish(ticket)
             _settle(work, outcome)
+        self._go_on()
+
+    # ---- engines
+
+    async def _bring_up(self, slot: _Slot, remote: Remote) -> None:
+        began, started = time.monotonic(), asyncio.ensure_future(remote.started())
+        try:
+            while not (await asyncio.wait({started}, timeout=_PATIENCE))[0]:
+                minutes = (time.monotonic() - began) / 60
+                log.info("engine %d is not up after %.0f minutes: it loads, or waits for GPUs", slot.number, minutes)
+            slot.where = started.result()
+        except RemoteDied as exc:
+            self._bury(slot, exc)
+        else:
+            slot.up = slot.was_up = True
+            log.info("%s is up, after %.0f s", slot, time.monotonic() - began)
+            self._handout.join(slot.number)
+        finally:
+            started.cancel()
+        self._go_on()
+
+    def _bury(self, slot: _Slot, death: RemoteDied) -> None:
+        """What ran there is run again, and another engine takes its place, unless that has no sense."""
+        assert slot.remote is not None
+        slot.remote.kill()
+        slot.up = False
+        slot.deaths += 1
+        self._last_death, slot.where = f"{slot}: {death}", _ON_ITS_WAY
+        self._handout.leave(slot.number, self._last_death)
+        if slot.deaths >= IN_A_ROW or (death.final and not slot.was_up):
+            slot.remote = None
+            self._handout.expected -= 1
+            log.error("%s; it is given up", self._last_death)
+            return
+        log.warning("%s; it is started again, and what it ran is run again", self._last_death)
+        slot.remote = self._launch(slot.number)
+        self._do(self._bring_up(slot, slot.remote))
+
+    def _attend(self) -> None:
+        """Watch in this event loop over the engines that are not up yet."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop = loop
+            for slot in self._slots:
+                if slot.remote is not None and not slot.up:
+                    self._do(self._bring_up(slot, slot.remote))
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (exc := task.exception()) is not None:
+            self._fail(exc)  # a defect of ours must not let the run wait for ever
+
+    def _fail(self, exc: BaseException) -> None:
+        for work in self._pending:
+            if not work.outcome.done():
+                work.outcome.set_exception(exc)
+
+
+def _settle(work: _Work, outcome: Outcome) -> None:
+    if not work.outcome.done():
+        work.outcome.set_result(outcome)

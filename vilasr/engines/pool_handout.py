@@ -1,4 +1,4 @@
-"""Which engine of a pool gets which episode, and what becomes of those whose engine died. No I/O: it can be played with.
+"""Which engine of a pool gets which episode, and what becomes of those whose engine died. No I/O.
 
 An episode that was running when an engine died gets a strike, and so do the others that ran there. With one it is run
 again among others; with two it is run alone, on an engine that has nothing else to do, so the third death is its own
@@ -18,17 +18,20 @@ ALONE, CONDEMNED = 2, 3  # strikes
 
 @dataclass(eq=False, slots=True)
 class Ticket(Generic[Work]):
-    """One episode to be run, as long as it is not done."""
+    """One episode to be run, as long as it is not done. `why` is what the last engine died of that ran it."""
 
     work: Work
     strikes: int = 0
+    why: str = ""
 
 
 class Handout(Generic[Work]):
-    """Engines are known by number; each takes up to `share` episodes at once."""
+    """Engines are known by number; each takes up to `share` episodes at once, and of a few its part: `expected` engines
+    are there or on their way."""
 
-    def __init__(self, share: int) -> None:
+    def __init__(self, share: int, expected: int) -> None:
         self._share = share
+        self.expected = expected
         self._waiting: deque[Ticket[Work]] = deque()
         self._suspects: deque[Ticket[Work]] = deque()
         self._condemned: list[Ticket[Work]] = []
@@ -45,13 +48,14 @@ class Handout(Generic[Work]):
         """The engine is up, and has nothing to do."""
         self._running[engine] = []
 
-    def leave(self, engine: int) -> None:
-        """The engine died. What ran there waits again, in front, with one strike more."""
+    def leave(self, engine: int, why: str = "") -> None:
+        """The engine died of `why`. What ran there waits again, in front, with one strike more."""
         self._alone.discard(engine)
         for ticket in reversed(self._running.pop(engine, [])):
-            ticket.strikes += 1
+            ticket.strikes, ticket.why = ticket.strikes + 1, why
             if ticket.strikes >= CONDEMNED:
                 self._condemned.append(ticket)
+                self._suspects.rotate(len(self._suspects) // 2)  # neighbours are alike: next is one from afar
             elif ticket.strikes >= ALONE:
                 self._suspects.appendleft(ticket)
             else:
@@ -70,8 +74,14 @@ class Handout(Generic[Work]):
         free = {engine: len(tickets) for engine, tickets in self._running.items() if engine not in self._alone}
         if self._suspects and free and not self._alone:
             del free[min(free, key=free.__getitem__)]  # gets nothing more, so it is idle some time
-        free = {engine: load for engine, load in free.items() if load < self._share}
+        most = min(self._share, self._part())
+        free = {engine: load for engine, load in free.items() if load < most}
         return self._give(min(free, key=free.__getitem__), self._waiting) if free else None
+
+    def _part(self) -> int:
+        """The first engine that is up must not take what the others could do as soon as they are."""
+        now = len(self._waiting) + sum(map(len, self._running.values()))
+        return -(-now // max(1, self.expected))
 
     def _give(self, engine: int, source: deque[Ticket[Work]]) -> tuple[int, Ticket[Work]]:
         ticket = source.popleft()

@@ -1,26 +1,29 @@
-"""From where replies come: a checkpoint run by vLLM in this process, or a server."""
+"""From where replies come: a checkpoint run by vLLM, in this process or in a pool of them, or a server."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from functools import cached_property
+import os
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from vilasr.checkpoints import Checkpoint, inspect_checkpoint
-from vilasr.engines.base import Engine, Sampling
+from vilasr.engines.base import Engine, EngineDied, Sampling
+from vilasr.engines.pool_size import pool_size
 from vilasr.engines.server_options import ServerOptions
 from vilasr.images import SizeRule
 from vilasr.prompts import Profile, default_profile, profile_for_checkpoint
+from vilasr.runner import Alone, Player
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Source:
-    """`checkpoint` or `server`, one of the two. The rest is for vLLM in this process; `max_model_len` None is the
-    model's own context, at most 32768."""
+    """`checkpoint` or `server`, one of the two. The rest is for vLLM; `max_model_len` None is the model's own
+    context, at most 32768, `engines` None one for each GPU (see `pool_size`), of `concurrency` episodes each."""
 
     checkpoint: Path | None = None
     server: ServerOptions | None = None
@@ -28,6 +31,7 @@ class Source:
     max_model_len: int | None = None
     tensor_parallel_size: int = 1
     gpu_memory_utilization: float = 0.9
+    engines: int | None = None
 
     def __post_init__(self) -> None:
         if (self.checkpoint is None) == (self.server is None):
@@ -63,7 +67,7 @@ class Source:
 
 
 def start_engine(source: Source, profile: Profile, rule: SizeRule, sampling: Sampling) -> Engine:
-    """`rule` is the widest image rule of the run. Raises DataError, EngineDied."""
+    """In this process. `rule` is the widest image rule of the run. Raises DataError, EngineDied."""
     if source.server is not None:
         from vilasr.engines.server import ServerEngine
 
@@ -80,3 +84,25 @@ def start_engine(source: Source, profile: Profile, rule: SizeRule, sampling: Sam
         gpu_memory_utilization=source.gpu_memory_utilization,
     )
     return VllmEngine(source.inspected, rule, sampling, options)
+
+
+def start_player(source: Source, profile: Profile, rule: SizeRule, sampling: Sampling, logs: Path) -> Player:
+    """One engine in this process, or a pool of them; `logs` is the folder for what a pool writes when an engine dies.
+    Raises DataError, EngineDied."""
+    size = None if source.server else pool_size(source.engines, source.tensor_parallel_size, os.environ)
+    if size is None:
+        return Alone(start_engine(source, profile, rule, sampling))
+    from vilasr.engines.pool_ray import start_pool
+
+    gpus = f"of {size.gpus} GPU{'s' * (size.gpus > 1)} each" if size.gpus else "without a GPU"
+    where = f"in the Ray cluster at {size.address}" if size.address else "by Ray"
+    log.info("starting vLLM with %s: %d engine(s) %s, %s", source.checkpoint, size.engines, gpus, where)
+    make = partial(_same_engine, source.inspected.fingerprint, replace(source), profile, rule, sampling)
+    return start_pool(make, size, source.concurrency, logs)
+
+
+def _same_engine(fingerprint: str, source: Source, profile: Profile, rule: SizeRule, sampling: Sampling) -> Engine:
+    """On another machine the checkpoint is looked at again: `replace` left out what was seen of it here."""
+    if source.inspected.fingerprint != fingerprint:
+        raise EngineDied(f"{source.checkpoint}: not the same here as where the run started; copy it")
+    return start_engine(source, profile, rule, sampling)

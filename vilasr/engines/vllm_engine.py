@@ -217,11 +217,11 @@ class VllmEngine:
                 if request is not None:
                     _settle(request, EngineDied(self._dead))
             self._ready.set()
-            self._ended.set()
             self.features.close()
             if engine is not None:
                 with contextlib.suppress(Exception):
                     engine.engine_core.shutdown()
+            self._ended.set()
 
     def _serve(self, engine: Any, waiting: dict[str, _Request]) -> None:
         """Answer requests until told to end, by None. `waiting` holds what is not answered, whatever happens."""

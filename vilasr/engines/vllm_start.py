@@ -8,6 +8,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
+from vilasr.engines.guard import Guard
 from vilasr.images import SizeRule
 
 BATCHED_TOKENS = 16384  # of one step, and of the images whose features are kept while their tokens wait
@@ -74,11 +75,12 @@ def engine_arguments(options: VllmOptions, rule: SizeRule, context: int, on_cpu:
 
 
 def watch_core(engine: Any, ended: threading.Event) -> None:
-    """Where vLLM's steps run in a process of their own, tell who waits for it that it was killed: vLLM 0.24 marks that
-    and lets them wait for ever. Until `ended`."""
+    """Where vLLM's steps run in a process of their own, two ends are to be told: that process dies with this one; and
+    who waits for it is told when it was killed, as vLLM 0.24 marks that and lets them wait for ever. Until `ended`."""
     core = engine.engine_core
     if not hasattr(core, "outputs_queue"):
         return  # all in one process
+    guard = Guard([process.pid for process in core.resources.engine_manager.processes])
 
     def watch() -> None:
         from vllm.v1.engine.exceptions import EngineDeadError
@@ -89,7 +91,8 @@ def watch_core(engine: Any, ended: threading.Event) -> None:
                 for answer in list(core.utility_results.values()):
                     if not answer.done():
                         answer.set_exception(EngineDeadError())
-                return
+                break
+        guard.dismiss()
 
     threading.Thread(target=watch, name="vllm-watch", daemon=True).start()
 
