@@ -113,6 +113,7 @@ def one(args: argparse.Namespace) -> list[dict[str, Any]]:
         max_num_seqs=args.concurrency,
         gpu_memory_utilization=args.gpu_memory,
         load_format="auto" if args.shape == "nano" else "dummy",
+        own_process=True,
     )
     options = replace(options, **{key: number(value) for key, value in (pair.split("=") for pair in args.option)})
     scale = args.scale or (0.25 if args.shape == "nano" else 1.0)

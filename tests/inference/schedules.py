@@ -107,7 +107,7 @@ class _Told:
 def published(work: Work, model: Path, profile: Profile, options: VllmOptions, clock: Clock, group: int = 10) -> None:
     """As the published driver does: vLLM's `LLM`, groups of ten items, in each a barrier every turn, and in each turn
     the whole conversation tokenised anew, with all its images."""
-    on_cpu = prepare_environment(1 << 20)
+    on_cpu = prepare_environment(1 << 20, own_process=True)
     from vllm import LLM, SamplingParams
 
     # On a GPU vLLM's own settings, as the published driver has them; a CPU needs these.

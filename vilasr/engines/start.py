@@ -66,8 +66,11 @@ class Source:
         }
 
 
-def start_engine(source: Source, profile: Profile, rule: SizeRule, sampling: Sampling) -> Engine:
-    """In this process. `rule` is the widest image rule of the run. Raises DataError, EngineDied."""
+def start_engine(
+    source: Source, profile: Profile, rule: SizeRule, sampling: Sampling, own_process: bool = False
+) -> Engine:
+    """Here. `rule` is the widest image rule of the run; `own_process` as in `VllmOptions`, for programs of ours, while
+    those of others may lack what it needs. Raises DataError, EngineDied."""
     if source.server is not None:
         from vilasr.engines.server import ServerEngine
 
@@ -82,6 +85,8 @@ def start_engine(source: Source, profile: Profile, rule: SizeRule, sampling: Sam
         max_num_seqs=source.concurrency,
         tensor_parallel_size=source.tensor_parallel_size,
         gpu_memory_utilization=source.gpu_memory_utilization,
+        image_cache_gb=max(4.0, source.concurrency / 16),  # 16 images of 448 * 28 * 28 pixels for each episode
+        own_process=own_process,
     )
     return VllmEngine(source.inspected, rule, sampling, options)
 
@@ -91,7 +96,7 @@ def start_player(source: Source, profile: Profile, rule: SizeRule, sampling: Sam
     Raises DataError, EngineDied."""
     size = None if source.server else pool_size(source.engines, source.tensor_parallel_size, os.environ)
     if size is None:
-        return Alone(start_engine(source, profile, rule, sampling))
+        return Alone(start_engine(source, profile, rule, sampling, True))
     from vilasr.engines.pool_ray import start_pool
 
     gpus = f"of {size.gpus} GPU{'s' * (size.gpus > 1)} each" if size.gpus else "without a GPU"
@@ -105,4 +110,4 @@ def _same_engine(fingerprint: str, source: Source, profile: Profile, rule: SizeR
     """On another machine the checkpoint is looked at again: `replace` left out what was seen of it here."""
     if source.inspected.fingerprint != fingerprint:
         raise EngineDied(f"{source.checkpoint}: not the same here as where the run started; copy it")
-    return start_engine(source, profile, rule, sampling)
+    return start_engine(source, profile, rule, sampling, True)

@@ -1,8 +1,8 @@
 """vLLM inside this process, on CPU and CUDA alike, token-in and token-out.
 
 One thread owns the engine: it adds waiting requests, then steps. So turns of many episodes share each step, and no
-episode waits for another. On CUDA the steps themselves run in a process of vLLM's own, so that neither drawing nor
-images' features hold the GPU up; features are made in threads, each image once.
+episode waits for another. With `own_process` the steps themselves run in a process of vLLM's own, so that neither
+drawing nor images' features hold the GPU up; features are made in threads, each image once.
 """
 
 from __future__ import annotations
@@ -281,14 +281,19 @@ class VllmEngine:
                 return requests
 
     def _start(self) -> Any:
-        on_cpu = prepare_environment(self._found.kv_bytes * self.context)
+        on_cpu = prepare_environment(self._found.kv_bytes * self.context, self.options.own_process)
         from transformers import AutoTokenizer
         from vllm.engine.arg_utils import EngineArgs
+        from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.llm_engine import LLMEngine
 
         self.chat = ChatTokens(AutoTokenizer.from_pretrained(self._checkpoint))
         arguments = engine_arguments(self.options, self._rule, self.context, on_cpu)
-        engine = LLMEngine.from_engine_args(EngineArgs(model=self._checkpoint, seed=self.sampling.seed, **arguments))
+        # As vLLM's class for many prompts: 8,192 new tokens a step, or 16,384 on large GPUs, images' included. Its
+        # default for engines made this way is 2,048, fewer than the frames of one question have.
+        engine = LLMEngine.from_engine_args(
+            EngineArgs(model=self._checkpoint, seed=self.sampling.seed, **arguments), UsageContext.LLM_CLASS
+        )
         cache: Any = engine.renderer.mm_processor_cache
         self.features = Features(feature_maker(engine, arguments["mm_processor_kwargs"]), cache.is_cached_item)
         return engine

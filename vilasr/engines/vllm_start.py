@@ -11,14 +11,15 @@ from typing import Any
 from vilasr.engines.guard import Guard
 from vilasr.images import SizeRule
 
-BATCHED_TOKENS = 16384  # of one step, and of the images whose features are kept while their tokens wait
-
 
 @dataclass(frozen=True, slots=True)
 class VllmOptions:
     """`max_model_len` counts all tokens of an episode, images expanded; None is the model's own context, at most 32768.
     `max_images` bounds one conversation; `image_cache_gb` GiB of images' features are kept on vLLM's side, each of
-    588 x 588 pixels takes 4 MB. `load_format` is vLLM's; "dummy" starts it with random weights."""
+    588 x 588 pixels takes 4 MB. `load_format` is vLLM's; "dummy" starts it with random weights.
+
+    With `own_process` the steps run in a process of their own where there is a GPU: what is done here for other turns
+    does not hold it up. That process is spawned, so a program that asks for it needs `if __name__ == "__main__":`."""
 
     max_model_len: int | None = None
     max_images: int = 42
@@ -29,21 +30,23 @@ class VllmOptions:
     logprobs: bool = False
     image_cache_gb: float = 4.0
     load_format: str = "auto"
+    own_process: bool = False
 
     def __post_init__(self) -> None:
         if not self.image_cache_gb > 0:
             raise ValueError(f"image_cache_gb: {self.image_cache_gb} must be more than 0")
 
 
-def prepare_environment(episode_bytes: int) -> bool:
+def prepare_environment(episode_bytes: int, own_process: bool) -> bool:
     """Set, before vLLM is imported, what it reads from the environment; what is set already stays. Returns whether it
-    will run on a CPU. `episode_bytes` is the key-value cache of one episode of full length."""
+    will run on a CPU. `episode_bytes` is the key-value cache of one episode of full length; `own_process` as in
+    `VllmOptions`."""
     # Threads that spin while they wait slow a CPU shared with anything else by tens; read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     import torch
 
     on_cpu = not torch.cuda.is_available()
-    for name, value in _environment(on_cpu, episode_bytes).items():
+    for name, value in _environment(on_cpu, episode_bytes, own_process).items():
         os.environ.setdefault(name, value)
     return on_cpu
 
@@ -63,10 +66,7 @@ def engine_arguments(options: VllmOptions, rule: SizeRule, context: int, on_cpu:
         "mm_processor_cache_gb": options.image_cache_gb,
         "load_format": options.load_format,
     }
-    if not on_cpu:
-        # vLLM's 2048 for engines made this way let a step take up no more than 2048 new tokens, images' included.
-        arguments["max_num_batched_tokens"] = BATCHED_TOKENS
-    else:
+    if on_cpu:
         arguments |= {"distributed_executor_backend": "uni", "skip_mm_profiling": True}
         # A prompt prefilled in pieces and sampled with a seed fails on a CPU (vLLM 0.24 rewinds the generator by
         # an offset that only CUDA generators have), so prompts are prefilled whole.
@@ -97,12 +97,11 @@ def watch_core(engine: Any, ended: threading.Event) -> None:
     threading.Thread(target=watch, name="vllm-watch", daemon=True).start()
 
 
-def _environment(on_cpu: bool, episode_bytes: int) -> dict[str, str]:
+def _environment(on_cpu: bool, episode_bytes: int, own_process: bool) -> dict[str, str]:
     """Start-up settings; on a CPU they bring vLLM's start from minutes to seconds, and reserve a key-value cache for
     two episodes of full length (`episode_bytes` each), at least 1 GiB."""
     settings = {
-        # On CUDA the steps run in a process of their own: what is done here for other turns does not hold the GPU up.
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0" if on_cpu else "1",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if own_process and not on_cpu else "0",
         "VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn",  # threads of ours would not survive a fork
         "VLLM_LOGGING_LEVEL": "ERROR",  # its warnings on a CPU come by the thousand; set it to see more
         "VLLM_NO_USAGE_STATS": "1",
