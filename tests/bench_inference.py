@@ -8,8 +8,9 @@ transformers   `generate`, one episode after the other
 
 The weights are random (--shape 7b: as large as Qwen2.5-VL-7B, never written to disk). For ours it tells what was done
 on this side, how busy the GPU was, and what a decode step, a prompt token and an image cost alone: the share of the
-decode limit is tokens/s over those of --concurrency sequences that do nothing but decode. The last line is the report
-in JSON.
+decode limit is tokens/s over those of --concurrency short sequences that do nothing but decode, an upper bound. At the
+end of a run ever fewer episodes are left: give some times --concurrency as --items. The last line is the report in
+JSON.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def main() -> int:
     if args.one:
         (args.out / f"{args.one}.json").write_text(json.dumps(one(args)))
         return 0
-    tiny(args.out / "tiny", args.shape)
+    tiny(args.out / f"tiny-{args.shape}", args.shape)
     reports = []
     for name in args.schedules.split(","):
         report = args.out / f"{name}.json"
@@ -89,7 +90,7 @@ def tiny(folder: Path, shape: str) -> None:
         mazes = ("--out", scratch, "--split", "train", "--count", 8, "--formats", "cold_start", "--overwrite")
         sizes = ("--sizes", "3-4", "--image-size", 168)
         tool("tools/make_mazes.py", *mazes, *sizes, "--profile", PROFILES[shape])
-        half = folder.with_name("tiny.half")
+        half = folder.with_name(f"{folder.name}.half")
         shutil.rmtree(half, ignore_errors=True)
         corpus = Path(scratch, "cold_start/maze.json")
         tool("tools/make_nano.py", "--out", half, "--corpus", corpus, "--profile", PROFILES[shape])
@@ -101,7 +102,7 @@ def tool(name: str, *options: object) -> None:
 
 
 def one(args: argparse.Namespace) -> list[dict[str, Any]]:
-    nano = args.out / "tiny"
+    nano = args.out / f"tiny-{args.shape}"
     model = nano if args.shape == "nano" else shape_only(nano, args.out / args.shape, args.shape)
     profile = load_profile(PROFILES[args.shape])
     width, height = KINDS[args.kind][1]

@@ -202,7 +202,7 @@ def test_a_size_that_is_not_final_is_refused(vllm: VllmEngine, monkeypatch):
 
 
 OWN_PROCESS = """
-import asyncio, psutil, sys
+import asyncio, psutil, sys, threading, time
 from tests.engines.asking import user
 from vilasr.engines import EngineDied, Sampling
 from vilasr.engines.vllm_engine import VllmEngine, VllmOptions
@@ -218,13 +218,18 @@ if __name__ == "__main__":
     for process in psutil.Process().children(recursive=True):
         if "resource_tracker" not in " ".join(process.cmdline()):
             process.kill()
-    try:
-        asyncio.run(asyncio.wait_for(engine.reply(session, user("And?")), 60))
-    except EngineDied as exc:
-        print("died:", exc, flush=True)
+    for seconds in (0, 2):  # before it is noticed, and after
+        time.sleep(seconds)
+        try:
+            asyncio.run(asyncio.wait_for(engine.reply(session, user("And?")), 60))
+        except EngineDied as exc:
+            print("died:", exc, flush=True)
     asyncio.run(asyncio.wait_for(engine.aclose(), 30))
-    engine = VllmEngine(sys.argv[1], SizeRule(), Sampling(turn_tokens=8), options)
-    print("core", *(p.pid for p in psutil.Process().children() if "sh" not in p.name()), flush=True)
+    threading.Thread(target=VllmEngine, args=(sys.argv[1], SizeRule(), Sampling(), options), daemon=True).start()
+    while not (cores := [p.pid for p in psutil.Process().children() if "spawn_main" in " ".join(p.cmdline())]):
+        time.sleep(0.1)
+    time.sleep(1)  # it still starts
+    print("core", *cores, flush=True)
     psutil.Process().kill()
 """
 
@@ -254,8 +259,8 @@ def test_the_steps_in_a_process_of_vllms_own(vllm: VllmEngine, nano, monkeypatch
     environment = {"VLLM_ENABLE_V1_MULTIPROCESSING": "1", "VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn"}
     done = run_tool("-c", OWN_PROCESS, nano, env={**os.environ, **environment})
     lines = [line.split() for line in done.stdout.splitlines() if line.startswith(("reply", "died", "core"))]
-    assert [line[0] for line in lines] == ["reply", "reply", "died:", "core"], done.stderr[-3000:]
+    assert [line[0] for line in lines] == ["reply", "reply", "died:", "died:", "core"], done.stderr[-3000:]
     assert [tuple(map(int, line[1:])) for line in lines[:2]] == [reply.token_ids for reply in here]
-    orphans = [int(number) for number in lines[3][1:]]
+    orphans = [int(number) for number in lines[4][1:]]
     assert orphans
     assert gone_within(orphans, 15), "vLLM's process outlived the one that was killed"

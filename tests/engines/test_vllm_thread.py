@@ -26,11 +26,14 @@ class Steps:
         self.requests: list[str] = []
         self.on_step: Callable[[], None] = lambda: None
         self.finish = "stop"
-        self.closed = 0
+        self.closed = self.emptied = 0
         self.engine_core = SimpleNamespace(shutdown=self.shutdown)  # as where all is in one process
 
     def shutdown(self) -> None:
         self.closed += 1
+
+    def reset_mm_cache(self) -> None:
+        self.emptied += 1
 
     def has_unfinished_requests(self) -> bool:
         return bool(self.requests)
@@ -204,3 +207,28 @@ def test_an_engine_that_dies_while_images_are_prepared_is_told_as_such(monkeypat
         return await together(*asked)
 
     assert [type(outcome) for outcome in asyncio.run(run())] == [EngineDied] * 3
+
+
+def test_a_dead_process_is_the_engines_end_and_no_requests_own_fault():
+    """Where vLLM's process was found dead, handing over fails before the next step does."""
+    engine = ThreadAlone()
+    resources = SimpleNamespace(engine_dead=False)
+    engine.steps.engine_core.resources = resources
+
+    def add(engine: Any, name: str, request: Any) -> None:
+        resources.engine_dead = True
+        raise RuntimeError("EngineDeadError: it is gone")
+
+    engine._add = add
+    outcomes = submit(engine, "a", "b")
+    assert [type(outcome) for outcome in outcomes] == [EngineDied, EngineDied]
+    assert "killed, out of memory" in str(outcomes[0])
+    asyncio.run(engine.aclose())
+
+
+def test_a_request_that_the_other_side_refused_empties_the_cache():
+    engine = ThreadAlone()
+    engine.steps.finish = "error"
+    assert isinstance(asyncio.run(engine.reply(engine.session(0), user())), Stopped)
+    assert engine.steps.emptied == 1
+    close(engine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -81,7 +82,8 @@ class Clock:
             import pynvml
 
             pynvml.nvmlInit()
-            gpu = pynvml.nvmlDeviceGetHandleByIndex(0)
+            first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+            gpu = pynvml.nvmlDeviceGetHandleByIndex(int(first))
         except Exception:  # no GPU, no library: nothing to tell
             return
         while not ended.wait(0.1):

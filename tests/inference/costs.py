@@ -63,6 +63,8 @@ class Costs:
         return asyncio.run(run())
 
     def _params(self, count: int) -> Any:
-        from vllm import SamplingParams
-
-        return SamplingParams(temperature=0, max_tokens=count, min_tokens=count, ignore_eos=True, detokenize=False)
+        params = self._engine._params(count, 0)  # as of a turn
+        params.temperature = 0.0
+        params.max_tokens = params.min_tokens = count
+        params.ignore_eos, params.stop_token_ids = True, []
+        return params

@@ -47,7 +47,7 @@ def test_episodes_go_as_planned(tmp_path):
     done = run_tool("-m", "tests.bench_inference", tmp_path, *options)
     assert done.returncode == 0, done.stderr[-3000:]
     [report] = json.loads(done.stdout.splitlines()[-1])
-    work = make_work(tmp_path / "again", "maze", 3, ChatTokens(tokenizer(tmp_path / "tiny")), 0, 0.25)
+    work = make_work(tmp_path / "again", "maze", 3, ChatTokens(tokenizer(tmp_path / "tiny-nano")), 0, 0.25)
     rows = {row["id"]: row for row in map(json.loads, (tmp_path / "results/results.jsonl").read_text().splitlines())}
     for place, replies in enumerate(work.replies):
         usage = rows[str(place)]["usage"]

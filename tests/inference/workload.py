@@ -56,7 +56,7 @@ def make_work(folder: Path, kind: str, count: int, chat: ChatTokens, seed: int =
     chance = random.Random(f"{kind} {seed}")
     items, replies = [], []
     for number in range(count):
-        paths = [f"{kind}-{seed}-{number}-{frame}.png" for frame in range(images)]
+        paths = [f"{kind}-{seed}-{number}-of-{count}-{frame}-{size[0]}x{size[1]}.png" for frame in range(images)]
         for frame, path in enumerate(paths):
             if not (folder / path).is_file():
                 picture(size[0], size[1], (seed * count + number) * images + frame).save(folder / path)

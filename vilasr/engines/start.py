@@ -85,7 +85,7 @@ def start_engine(
         max_num_seqs=source.concurrency,
         tensor_parallel_size=source.tensor_parallel_size,
         gpu_memory_utilization=source.gpu_memory_utilization,
-        image_cache_gb=max(4.0, source.concurrency / 16),  # 16 images of 448 * 28 * 28 pixels for each episode
+        image_cache_gb=min(16.0, max(4.0, source.concurrency / 16)),  # 16 images of 448 * 28 * 28 pixels an episode
         own_process=own_process,
     )
     return VllmEngine(source.inspected, rule, sampling, options)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import queue
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,8 +20,10 @@ from vilasr.checkpoints import Checkpoint, inspect_checkpoint
 from vilasr.engines.base import EngineDied, Sampling, Session, Stopped
 from vilasr.engines.chat import ChatTokens
 from vilasr.engines.listening import Teller, TokenText
-from vilasr.engines.vllm_prompt import Conversation, Features, NotCached, engine_input, feature_maker
-from vilasr.engines.vllm_start import VllmOptions, engine_arguments, prepare_environment, watch_core
+from vilasr.engines.vllm_core import CoreWatch, core_is_dead, told_briefly
+from vilasr.engines.vllm_prompt import Conversation, Features, NotCached, check_prompt, engine_input, feature_maker
+from vilasr.engines.vllm_requests import Inbox, Request
+from vilasr.engines.vllm_start import VllmOptions, engine_arguments, prepare_environment
 from vilasr.images import SizeRule
 from vilasr.messages import FinishReason, Message, Reply
 from vilasr.traces import StopReason
@@ -40,15 +41,6 @@ class Seen:
     grids: list[list[int]]
     places: list[tuple[int, int]]
     pixels: list[Any]
-
-
-@dataclass(frozen=True)
-class _Request:
-    prompt: Any
-    params: Any
-    future: asyncio.Future
-    loop: asyncio.AbstractEventLoop
-    hear: Callable[[list[int]], None] | None = None  # gets all ids so far, in the loop, each time there are more
 
 
 class VllmEngine:
@@ -70,10 +62,9 @@ class VllmEngine:
         self._rule = rule
         self._checkpoint = str(self._found.path)
         self.features = Features(lambda image: None, lambda key: False)  # until vLLM has started
-        self._inbox: queue.Queue[_Request | None] = queue.Queue()
+        self._inbox = Inbox()
         self._dead: str | None = None
         self._ready = threading.Event()
-        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="vllm", daemon=True)
         self._thread.start()
         self._ready.wait()
@@ -120,18 +111,18 @@ class VllmEngine:
 
     async def _generate(self, conversation: Conversation, params: Any, hear: Callable[[list[int]], None] | None) -> Any:
         """vLLM's output for the conversation. What its cache dropped meanwhile is made again, at last of all images."""
-        again: tuple[str, ...] = ()
-        for attempt in range(4):
-            prompt = await self.features.prompt(conversation, again)
+        prompt = await self.features.prompt(conversation)
+        for attempt in range(3):
             try:
                 return await self._submit(prompt, params, hear)
             except NotCached as missing:
-                again = missing.keys if attempt < 2 else tuple(conversation.keys)
-        raise RuntimeError("vLLM's cache of images is too small for one conversation; see image_cache_gb")
+                again = tuple(conversation.keys) if attempt else missing.keys
+                prompt = await self.features.prompt(conversation, again, prompt.items)
+        raise RuntimeError("features of images that were handed over are said to be missing")
 
     async def _submit(self, prompt: Any, params: Any, hear: Callable[[list[int]], None] | None = None) -> Any:
         loop = asyncio.get_running_loop()
-        request = _Request(prompt, params, loop.create_future(), loop, hear)
+        request = Request(prompt, params, loop.create_future(), loop, hear)
         self._inbox.put(request)
         if self._dead is not None:  # the thread may have emptied the inbox for the last time before
             request.future.cancel()
@@ -202,32 +193,33 @@ class VllmEngine:
 
     def _run(self) -> None:
         engine: Any = None
-        waiting: dict[str, _Request] = {}
+        waiting: dict[str, Request] = {}
+        watch = CoreWatch()
         try:
             engine = self._start()
+            watch.of(engine)
             self._ready.set()
-            watch_core(engine, self._ended)
             self._serve(engine, waiting)
             self._dead = "the engine was closed"
         except BaseException as exc:
             log.debug("vLLM failed", exc_info=True)
-            self._dead = f"{type(exc).__name__}: {exc}"
+            self._dead = told_briefly(exc)
         finally:  # _dead is set before the inbox is emptied for the last time: see _submit
-            for request in [*waiting.values(), *self._drain(idle=False)]:
+            for request in [*waiting.values(), *self._inbox.drain(idle=False)]:
                 if request is not None:
-                    _settle(request, EngineDied(self._dead))
+                    request.settle(EngineDied(self._dead))
             self._ready.set()
             self.features.close()
             if engine is not None:
                 with contextlib.suppress(Exception):
                     engine.engine_core.shutdown()
-            self._ended.set()
+            watch.end()
 
-    def _serve(self, engine: Any, waiting: dict[str, _Request]) -> None:
+    def _serve(self, engine: Any, waiting: dict[str, Request]) -> None:
         """Answer requests until told to end, by None. `waiting` holds what is not answered, whatever happens."""
         number = 0
         while True:
-            drained = self._drain(idle=not engine.has_unfinished_requests())
+            drained = self._inbox.drain(idle=not engine.has_unfinished_requests())
             new = {str(number + i): request for i, request in enumerate(drained) if request is not None}
             number += len(drained)
             waiting.update(new)
@@ -236,49 +228,48 @@ class VllmEngine:
             for name, request in new.items():
                 try:
                     if request.params is None:
-                        _settle(waiting.pop(name), self._look(engine, request.prompt))
+                        request.settle(self._look(engine, request.prompt))
+                        del waiting[name]
                     else:
                         self._add(engine, name, request)
-                except Exception as exc:  # this request's own fault; the others go on
-                    waiting.pop(name, None)
-                    _settle(request, exc)
+                except Exception as exc:
+                    if core_is_dead(engine):
+                        raise
+                    del waiting[name]  # this request's own fault; the others go on
+                    request.settle(exc)
             if engine.has_unfinished_requests():
                 for output in engine.step():
                     if output.finished and output.request_id in waiting:
-                        _settle(waiting.pop(output.request_id), output)
+                        if output.outputs[0].finish_reason == "error":
+                            engine.reset_mm_cache()  # it may be that the other side lacks an image
+                        waiting.pop(output.request_id).settle(output)
                     elif request := waiting.get(output.request_id):
-                        _tell(request, list(output.outputs[0].token_ids))  # a copy: vLLM's own list grows on
+                        request.tell(list(output.outputs[0].token_ids))  # a copy: vLLM's own list grows on
 
-    def _add(self, engine: Any, name: str, request: _Request) -> None:
+    def _add(self, engine: Any, name: str, request: Request) -> None:
+        check_prompt(engine, request.prompt)
         try:
             engine.add_request(name, engine_input(engine, request.prompt), request.params)
-        except NotCached:
-            raise
         except Exception:
-            engine.reset_mm_cache()  # on this side it may have what the other side never got
+            if not core_is_dead(engine):
+                engine.output_processor.abort_requests([name], internal=False)  # else it counts as unfinished
+                engine.reset_mm_cache()  # on this side it may have what the other side never got
             raise
 
     def _look(self, engine: Any, prompt: Any) -> Seen:
         """Preprocess without generating, and without the cache, which would leave out what it holds."""
         engine.reset_mm_cache()
-        request = engine.input_processor.process_inputs(
-            "look", prompt, self._params(1, 0), supported_tasks=engine.get_supported_tasks()
-        )
+        try:
+            request = engine.input_processor.process_inputs(
+                "look", prompt, self._params(1, 0), supported_tasks=engine.get_supported_tasks()
+            )
+        finally:
+            engine.reset_mm_cache()
         features = request.mm_features or ()
         grids = [feature.data["image_grid_thw"].data.tolist() for feature in features]
         places = [(feature.mm_position.offset, feature.mm_position.length) for feature in features]
         pixels = [feature.data["pixel_values"].data for feature in features]
-        engine.reset_mm_cache()
         return Seen(list(request.prompt_token_ids), grids, places, pixels)
-
-    def _drain(self, idle: bool) -> list[_Request | None]:
-        """What is in the inbox; waits for the first where there is nothing else to do."""
-        requests = [self._inbox.get()] if idle else []
-        while True:
-            try:
-                requests.append(self._inbox.get_nowait())
-            except queue.Empty:
-                return requests
 
     def _start(self) -> Any:
         on_cpu = prepare_environment(self._found.kv_bytes * self.context, self.options.own_process)
@@ -297,24 +288,3 @@ class VllmEngine:
         cache: Any = engine.renderer.mm_processor_cache
         self.features = Features(feature_maker(engine, arguments["mm_processor_kwargs"]), cache.is_cached_item)
         return engine
-
-
-def _settle(request: _Request, result: Any) -> None:
-    """Hand the result to the waiting coroutine, in its own event loop."""
-
-    def settle() -> None:
-        if request.future.done():
-            return
-        if isinstance(result, Exception):
-            request.future.set_exception(result)
-        else:
-            request.future.set_result(result)
-
-    with contextlib.suppress(RuntimeError):  # its loop is closed: nobody waits any more
-        request.loop.call_soon_threadsafe(settle)
-
-
-def _tell(request: _Request, ids: list[int]) -> None:
-    if request.hear is not None:
-        with contextlib.suppress(RuntimeError):  # as above
-            request.loop.call_soon_threadsafe(request.hear, ids)

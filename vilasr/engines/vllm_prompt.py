@@ -85,8 +85,12 @@ class Features:
         self._pool = ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1), thread_name_prefix="images")
         self._making: dict[str, Future] = {}  # equal images of samples that start together
 
-    async def prompt(self, conversation: Conversation, again: Sequence[str] = ()) -> Prompt:
-        """The conversation so far, with the features of its new images and of those asked for `again`."""
+    async def prompt(
+        self, conversation: Conversation, again: Sequence[str] = (), items: Mapping[str, Any] | None = None
+    ) -> Prompt:
+        """The conversation so far, with the features of its new images and of those asked for `again`; `items` are
+        there already, by key."""
+        items = items or {}
         new = conversation.images[len(conversation.keys) :]
         if new:
             conversation.keys += await asyncio.gather(*(self._run(image_key, image) for image in new))
@@ -97,7 +101,7 @@ class Features:
             if key in again or (number >= len(keys) - len(new) and not self._cached(key))
         }
         made = await asyncio.gather(*(self._item(key, image) for key, image in wanted.items()))
-        items = dict(zip(wanted, made, strict=True))
+        items = {**items, **dict(zip(wanted, made, strict=True))}
         return Prompt(list(conversation.expanded), tuple(keys), tuple(conversation.places), items)
 
     async def _item(self, key: str, image: Image.Image) -> Any:
@@ -131,24 +135,28 @@ def feature_maker(engine: Any, kwargs: Mapping[str, Any]) -> Callable[[Image.Ima
     return make
 
 
-def engine_input(engine: Any, prompt: Prompt) -> Any:
-    """`prompt` as an input of vLLM's `LLMEngine.add_request`, its features passed through vLLM's cache. To be called
-    by one thread, and followed by `add_request`: the cache mirrors that of the engine's process.
-
-    Raises NotCached, after which the cache is as it was; ValueError for an image whose features are of another size
-    than its tokens.
-    """
-    from vllm.inputs.engine import mm_input, tokens_input
-    from vllm.multimodal.inputs import MultiModalKwargsItems, PlaceholderRange
-
-    if not prompt.keys:
-        return tokens_input(prompt.ids)
+def check_prompt(engine: Any, prompt: Prompt) -> None:
+    """Raises NotCached, or ValueError for an image whose features are of another size than its tokens; before anything
+    is changed."""
     cache = engine.renderer.mm_processor_cache
     if absent := [key for key in prompt.keys if key not in prompt.items and not cache.is_cached_item(key)]:
         raise NotCached(absent)
     for key, (_, length) in zip(prompt.keys, prompt.places, strict=True):
         if key in prompt.items and (made := _tokens(engine, prompt.items[key])) != length:
             raise ValueError(f"an image of {length} tokens has features of {made}: its size is not final")
+
+
+def engine_input(engine: Any, prompt: Prompt) -> Any:
+    """A checked `prompt` as an input of vLLM's `LLMEngine.add_request`, its features passed through vLLM's cache. To be
+    called by one thread, and followed by `add_request`: the cache mirrors that of the engine's process."""
+    from vllm.inputs.engine import mm_input, tokens_input
+    from vllm.multimodal.inputs import MultiModalKwargsItems, PlaceholderRange
+
+    if not prompt.keys:
+        return tokens_input(prompt.ids)
+    cache = engine.renderer.mm_processor_cache
+    for key in prompt.keys:  # as the other side does: what comes first must not push out what comes later
+        cache.touch_sender_cache_item(key)
     items = [cache.get_and_update_item(_cacheable(prompt.items.get(key)), key)[0] for key in prompt.keys]
     return mm_input(
         prompt.ids,

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 from dataclasses import dataclass
 from typing import Any
 
-from vilasr.engines.guard import Guard
 from vilasr.images import SizeRule
 
 
 @dataclass(frozen=True, slots=True)
 class VllmOptions:
     """`max_model_len` counts all tokens of an episode, images expanded; None is the model's own context, at most 32768.
-    `max_images` bounds one conversation; `image_cache_gb` GiB of images' features are kept on vLLM's side, each of
-    588 x 588 pixels takes 4 MB. `load_format` is vLLM's; "dummy" starts it with random weights.
+    `max_images` bounds one conversation; up to `image_cache_gb` GiB of host memory keep images' features on
+    vLLM's side, each of 588 x 588 pixels takes 4 MB. `load_format` is vLLM's; "dummy" starts it with random weights.
 
     With `own_process` the steps run in a process of their own where there is a GPU: what is done here for other turns
     does not hold it up. That process is spawned, so a program that asks for it needs `if __name__ == "__main__":`."""
@@ -72,29 +70,6 @@ def engine_arguments(options: VllmOptions, rule: SizeRule, context: int, on_cpu:
         # an offset that only CUDA generators have), so prompts are prefilled whole.
         arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(context, 8192)}
     return arguments
-
-
-def watch_core(engine: Any, ended: threading.Event) -> None:
-    """Where vLLM's steps run in a process of their own, two ends are to be told: that process dies with this one; and
-    who waits for it is told when it was killed, as vLLM 0.24 marks that and lets them wait for ever. Until `ended`."""
-    core = engine.engine_core
-    if not hasattr(core, "outputs_queue"):
-        return  # all in one process
-    guard = Guard([process.pid for process in core.resources.engine_manager.processes])
-
-    def watch() -> None:
-        from vllm.v1.engine.exceptions import EngineDeadError
-
-        while not ended.wait(0.5):
-            if core.resources.engine_dead:
-                core.outputs_queue.put(EngineDeadError())
-                for answer in list(core.utility_results.values()):
-                    if not answer.done():
-                        answer.set_exception(EngineDeadError())
-                break
-        guard.dismiss()
-
-    threading.Thread(target=watch, name="vllm-watch", daemon=True).start()
 
 
 def _environment(on_cpu: bool, episode_bytes: int, own_process: bool) -> dict[str, str]:
