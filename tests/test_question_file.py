@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from vilasr import question_file
 from vilasr.question_file import QuestionFile
-from vilasr.selection import Selection, Shard, select
+from vilasr.selection import Selection, Shard, each_selected, select
 from vilasr.tasks import BrokenItem, DataError, Example, parse_example, read_examples
 
 ITEM = {
@@ -157,6 +161,9 @@ def test_the_selection_is_that_of_a_list(tmp_path, monkeypatch, selection):
     odd = questions.kept(lambda item: int(item.id[1:]) % 2 == 1)
     assert [item.id for item in odd] == [f"m{n}" for n in numbers if n % 2]
     assert len(odd) == sum(n % 2 for n in numbers)
+    few = odd.kept(lambda item: int(item.id[1:]) % 3 == 0)
+    assert [item.id for item in few] == [f"m{n}" for n in numbers if n % 6 == 3], "both count"
+    assert len(few) == sum(n % 6 == 3 for n in numbers)
 
 
 @pytest.mark.parametrize("selection", [Selection(ids=("m1", "m9")), Selection(limit=5, ids=("m1", "m7"))])
@@ -171,26 +178,84 @@ def test_unknown_ids_are_told_at_once(tmp_path, selection):
     assert f"{path}: has no item {selection.ids[1]}; see --ids" in str(one_by_one.value)
 
 
+CHANGED = r"maze\.jsonl: has changed since it was first read; start again"
+
+
+@pytest.mark.parametrize("selection", [Selection(), Selection(limit=1), Selection(ids=("i0",))])
+@pytest.mark.parametrize("replaced", [False, True])
 @pytest.mark.parametrize(
-    ("changed", "place"),
+    "changed",
     [
-        (lined(ITEM, *named("a")), 2),
-        (lined(ITEM, *named("a", "b", "c")), 3),
-        (lined(ITEM, *named("a")) + '{"quest\n', 2),
-        (lined(NO_ANSWER, *named("a", "b")), 0),
-        ("", 0),
+        lined(*named("i3", "i3", "i1", "i0")),
+        lined(*named("i0", "i1", "i2", "i3", "i4")),
+        lined(*named("i0", "i1")) + '{"quest\n',
+        lined(NO_ANSWER, *named("i1", "i2", "i3")),
+        "",
     ],
 )
-def test_a_file_that_changes_is_not_taken_for_broken(tmp_path, changed, place):
-    path = tmp_path / "maze.jsonl"
-    path.write_text(lined(ITEM, *named("a", "b")))
-    questions = QuestionFile.read(path, Selection())
-    path.write_text(changed)
-    read = []
-    with pytest.raises(DataError, match=rf"maze\.jsonl: has changed at item {place} since it was first read"):
-        read.extend(questions)
-    assert len(read) == place
-    assert all(isinstance(item, Example) for item in read)
+def test_a_file_that_changes_is_noticed_before_anything_is_given_out(tmp_path, changed, replaced, selection):
+    """Also by one that was written at the same time, and by one of the same size."""
+    path, other = tmp_path / "maze.jsonl", tmp_path / "other"
+    path.write_text(lined(*named("i0", "i1", "i2", "i3")))
+    os.utime(path, ns=(10**18, 10**18))
+    questions = QuestionFile.read(path, selection)
+    assert [item.id for item in questions][:1] == ["i0"]
+    if replaced:
+        other.write_text(changed)
+        os.utime(other, ns=(10**18, 10**18))
+        other.replace(path)
+    else:
+        path.write_text(changed)
+    for read in (questions, questions.everything()):
+        with pytest.raises(DataError, match=CHANGED):
+            next(iter(read))
+    with pytest.raises(DataError, match=CHANGED):
+        questions.kept(lambda item: True)
     path.unlink()
     with pytest.raises(DataError, match="cannot be read"):
         list(questions)
+
+
+def change_in_place(path: Path, old: str, new: str) -> None:
+    path.write_text(path.read_text().replace(old, new))
+
+
+@pytest.mark.parametrize("selection", [Selection(), Selection(limit=500), Selection(ids=("m0", "m499"))])
+def test_a_file_that_changes_while_it_is_gone_through_is_noticed_at_the_end(tmp_path, selection):
+    path = tmp_path / "maze.jsonl"
+    path.write_text(lined(*named(*(f"m{n}" for n in range(1000)))))
+    os.utime(path, ns=(10**18, 10**18))
+    questions = iter(QuestionFile.read(path, selection))
+    next(questions)
+    change_in_place(path, '"m499"', '"m498"')
+    with pytest.raises(DataError, match=CHANGED):
+        list(questions)
+
+
+@pytest.mark.parametrize("cut", ['{"quest\n', ""])
+def test_a_file_that_is_cut_while_it_is_gone_through_is_not_taken_for_broken(tmp_path, cut):
+    path = tmp_path / "maze.jsonl"
+    path.write_text(lined(*named(*(f"m{n}" for n in range(20_000)))))
+    read, questions = [], iter(QuestionFile.read(path, Selection()))
+    read.append(next(questions))
+    path.write_text(lined(*named(*(f"m{n}" for n in range(15_000)))) + cut)
+    with pytest.raises(DataError, match=CHANGED):
+        read.extend(questions)
+    assert 1 < len(read) <= 15_000
+    assert all(isinstance(item, Example) for item in read)
+
+
+def test_a_file_that_changes_while_it_is_read_first_is_noticed(tmp_path, monkeypatch):
+    path = tmp_path / "maze.jsonl"
+    path.write_text(lined(*named("i0", "i1")))
+    os.utime(path, ns=(10**18, 10**18))
+
+    def changing(*args: Any) -> Iterator[Any]:
+        for number, item in enumerate(each_selected(*args)):
+            if number == 1:
+                change_in_place(path, "i0", "i2")
+            yield item
+
+    monkeypatch.setattr(question_file, "each_selected", changing)
+    with pytest.raises(DataError, match=CHANGED):
+        QuestionFile.read(path, Selection())

@@ -40,7 +40,8 @@ from vilasr.infer_options import InferOptions
 from vilasr.prompts import Profile, load_profile, wording
 from vilasr.question_file import QuestionFile
 from vilasr.run_files import Hooks, exit_status, run_files
-from vilasr.tasks import BrokenItem, DataError, read_examples
+from vilasr.seen import Seen
+from vilasr.tasks import BrokenItem, DataError, each_example
 
 log = logging.getLogger("sample_traces")
 
@@ -130,9 +131,12 @@ def check_ahead(options: SampleOptions, sampling: InferOptions) -> Current:
     current: Current = {}
     sources: set[str] = set()
     for data in sampling.data:
-        items = read_examples(data)
-        current[(sampling.folder(data) / "results.jsonl").resolve()] = {(item.id, item.digest()) for item in items}
-        sources |= {source_of(item) for item in items if not isinstance(item, BrokenItem)}
+        questions = Seen()
+        for item in each_example(data):
+            questions.add(item.id, item.digest())
+            if not isinstance(item, BrokenItem):
+                sources.add(source_of(item))
+        current[(sampling.folder(data) / "results.jsonl").resolve()] = questions
     check_target(target_of(options, profile), sources)
     return current
 

@@ -185,13 +185,9 @@ async def play_item(engine: Engine, item: Example, sample: int, run: Run, config
         log.exception("item %s", item.id)
         episode.close(StopReason.ENGINE_ERROR, f"{type(exc).__name__}: {exc}")
         trace = episode.trace()
-    extra: dict[str, Any] = {"usage": asdict(session.usage), "seconds": round(time.monotonic() - started, 3)}
-    if run.feedback is not FeedbackMode.REAL:
-        extra["feedback"] = run.feedback
-    if run.feedback is FeedbackMode.SHUFFLED:
-        extra["shown_instead"] = run.others[item.id].id
+    extra = {"usage": asdict(session.usage), "seconds": round(time.monotonic() - started, 3)}
     return Outcome(
-        row=result_row(episode.example, trace, config, files, sample, **extra),
+        row=result_row(episode.example, trace, config, files, sample, **extra, **_shown(item, run)),
         failed=trace.stop_reason is StopReason.ENGINE_ERROR,
         turns=session.usage.turns,
         prompt_tokens=session.usage.prompt_total,
@@ -204,9 +200,17 @@ def engine_error(item: Example, sample: int, run: Run, config: str, detail: str)
     trace = Trace(item.id, (), (), (), StopReason.ENGINE_ERROR, None, detail=detail)
     try:
         files = _files(item, run)
-    except DataError:
+    except (DataError, OSError):
         files = ()
-    return Outcome(result_row(item, trace, config, files, sample), failed=True)
+    return Outcome(result_row(item, trace, config, files, sample, **_shown(item, run)), failed=True)
+
+
+def _shown(item: Example, run: Run) -> dict[str, str]:
+    """What a row says of what the model is shown after a drawing, where it is not the real image."""
+    shown: dict[str, str] = {} if run.feedback is FeedbackMode.REAL else {"feedback": run.feedback}
+    if run.feedback is FeedbackMode.SHUFFLED and item.id in run.others:
+        shown["shown_instead"] = run.others[item.id].id
+    return shown
 
 
 def _unread(item: Example, sample: int, config: str, error: str) -> Outcome:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from vilasr.engines import EngineDied, Sampling
 from vilasr.engines.pool import IN_A_ROW, EnginePool, RemoteDied
+from vilasr.engines.pool_ray import start_pool
+from vilasr.engines.pool_size import PoolSize
+from vilasr.feedback import FeedbackMode
 from vilasr.prompts import default_profile
 from vilasr.results import ResultsWriter, parse_row, read_lines
 from vilasr.runner import Outcome, Progress, Run, run_items
-from vilasr.tasks import Example, QuestionType
+from vilasr.tasks import DataError, Example, QuestionType
 
 Script = Callable[[str, int], None]  # (item, number of the start from 0); raises RemoteDied
 
@@ -152,14 +158,47 @@ def test_whatever_dies_every_item_gets_one_row(tmp_path, seed):
     assert poison <= failed
 
 
-def test_one_that_cannot_start_is_given_up_and_the_others_do_its_work(tmp_path, caplog):
+@pytest.mark.parametrize(("failing", "made"), [({1}, 3), ({0}, 3), ({0, 1, 3}, 7), ({1, 4}, 5), ({0, 1, 4, 5}, 6)])
+def test_one_that_cannot_start_is_tried_once_more_where_another_can(tmp_path, caplog, failing, made):
+    """`failing` are starts; the first ones are 0 to `engines` - 1. Those that fail first wait for one that is up."""
+    caplog.set_level(logging.INFO)
+    engines = 2 if made == 3 else 4
+
     def script(item: str, start: int) -> None:
-        if start == 1:
+        if not item and start in failing:
+            raise RemoteDied("the port is taken", final=True)
+
+    assert play(tmp_path, script, engines).done == 40
+    assert len(rows(tmp_path)) == 40
+    assert Fake.made == made
+    first = {start for start in failing if start < engines}
+    for engine in range(engines):
+        waits = f"engine {engine} (not up yet): the port is taken; it is tried once more when another is up"
+        assert (waits in caplog.text) == (engine in first)
+        assert caplog.text.count(f"engine {engine} is tried once more") == (engine in first)
+    assert caplog.text.count("; it is given up") == len(failing - first)
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_one_that_is_tried_once_more_gets_its_part(tmp_path, failing):
+    """Of four items at a time the other engine does not take all meanwhile."""
+
+    def script(item: str, start: int) -> None:
+        if start == failing:
+            raise RemoteDied("the port is taken", final=True)
+
+    assert play(tmp_path, script, count=8).done == 8
+    assert Fake.most == {0: 2, 1: 2}
+
+
+def test_one_whose_second_try_fails_is_given_up_and_the_others_do_its_work(tmp_path, caplog):
+    def script(item: str, start: int) -> None:
+        if start in (1, 2):
             raise RemoteDied("no such checkpoint", final=True)
 
     assert play(tmp_path, script).done == 40
-    assert Fake.made == 2
-    assert "engine 1 (not up yet): no such checkpoint; it is given up" in caplog.text
+    assert Fake.made == 3
+    assert caplog.text.count("engine 1 (not up yet): no such checkpoint; it is given up") == 1
 
 
 def test_without_any_engine_the_run_ends_with_one_reason(tmp_path):
@@ -182,6 +221,13 @@ def test_engines_that_die_of_everything_end_the_run_and_blame_no_item(tmp_path):
     assert caught.group_contains(EngineDied, match="a driver's fault")
     assert Fake.made == 2 * IN_A_ROW
     assert rows(tmp_path) == {}
+
+
+@pytest.mark.parametrize(("address", "hint"), [(None, "go on with --engines 1"), ("node:6379", "unset RAY_ADDRESS")])
+def test_without_ray_it_says_what_to_do(tmp_path, monkeypatch, address, hint):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(DataError, match=f"need Ray: pip install ray, or {hint}$"):
+        start_pool(lambda: pytest.fail("started"), PoolSize(1, 0, 1, address), 4, tmp_path)
 
 
 def test_a_defect_ends_the_run(tmp_path):
@@ -208,3 +254,23 @@ def test_only_what_an_episode_needs_is_sent(tmp_path):
     run = Run(default_profile(), Sampling().item_seed, tmp_path / "maze.json", others={a.id: b, b.id: c, c.id: a})
     asyncio.run(pool.play(b, 0, run, ""))
     assert sent[0].others == {b.id: c}
+
+
+@pytest.mark.parametrize("name", ["missing.png", "x" * 300 + ".png"])
+@pytest.mark.parametrize("feedback", [FeedbackMode.REAL, FeedbackMode.TEXT, FeedbackMode.SHUFFLED])
+def test_the_row_of_a_condemned_item_says_what_was_shown(tmp_path, feedback, name):
+    """Whatever its images are: a name that is too long for the file system is no defect of ours."""
+
+    def script(item: str, start: int) -> None:
+        if item == "maze-0":
+            raise RemoteDied("a fault")
+
+    Fake.made, Fake.most = 0, Counter()
+    poison, other = replace(items(1)[0], image_paths=(name,)), items(2)[1]
+    pool = EnginePool(lambda number: Fake(number, script), 1, 4)
+    run = Run(default_profile(), Sampling().item_seed, tmp_path / "maze.json", feedback=feedback)
+    run = replace(run, others={"maze-0": other} if feedback is FeedbackMode.SHUFFLED else {})
+    row = asyncio.run(pool.play(poison, 0, run, "")).row
+    result = parse_row(json.loads(json.dumps(row)))
+    assert (result.feedback, result.image_files) == (feedback, (name,))
+    assert row.get("shown_instead") == ("maze-1" if feedback is FeedbackMode.SHUFFLED else None)

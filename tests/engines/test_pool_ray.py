@@ -81,7 +81,15 @@ def start() -> Iterator[Start]:
 
     def start(log: Path, words: list[str]) -> subprocess.Popen:
         with log.open("wb") as out:
-            started.append(subprocess.Popen(words, stdout=out, stderr=out, cwd=log.parent, start_new_session=True))
+            process = subprocess.Popen(
+                words,
+                stdout=out,
+                stderr=out,
+                cwd=log.parent,
+                start_new_session=True,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a CI may run with it ignored
+            )
+        started.append(process)
         return started[-1]
 
     yield start

@@ -1,5 +1,7 @@
 """Reports of several runs in a real browser: what changed, the same item side by side, and the search in questions."""
 
+import re
+
 import pytest
 
 from tests.golden import Golden, answer, boxes, lines, make_example
@@ -236,6 +238,57 @@ def test_a_word_of_the_question_finds_its_traces(browser, two):
         assert page.locator("#count").inner_text().startswith(f"{len(columns['id']) - 2} of")
         page.fill("#search", "box of")
         assert page.locator("#count").inner_text().startswith("0 of"), "what was said is not searched"
+
+
+def test_the_search_follows_once_when_the_texts_are_there_and_stays_where_it_was(browser, tmp_path):
+    """However much was typed meanwhile; for what is typed by then."""
+    rows = answered_rows(tmp_path / "maze", {f"item-{n}": "B" for n in range(100)})
+    path = write_report(tmp_path / "report.html", [write_rows(tmp_path / "maze", rows)])
+    with opened(browser, path, "#trace=0", viewport=WIDE) as page:
+        page.locator("#trace h2").wait_for()
+        page.evaluate(
+            """() => {
+                const text = Response.prototype.text;
+                const held = new Promise((release) => { window.release = release; });
+                Response.prototype.text = function () { return held.then(() => text.call(this)); };
+                window.counted = 0;
+                new MutationObserver((all) => { counted += all.length; })
+                    .observe(document.querySelector("#count"), { childList: true });
+            }"""
+        )
+        words = ("n", "ne", "near", "nearer", "nearer to", "item")
+        for word in words:
+            page.fill("#search", word)
+        assert page.locator("#count").inner_text() == "100 of 100 traces"
+        page.evaluate("document.querySelector('#list').scrollTop = 2000")
+        page.wait_for_timeout(50)
+        assert page.evaluate("counted") == len(words)
+        page.evaluate("release()")
+        until(page, f"counted > {len(words)}")
+        page.wait_for_timeout(100)
+        assert page.evaluate("[counted, document.querySelector('#list').scrollTop]") == [len(words) + 1, 2000]
+        assert page.locator("#row-42").count() == 1
+        page.fill("#search", "nearer to the door")
+        assert page.locator("#count").inner_text() == "100 of 100 traces", "the texts are searched"
+        assert page.evaluate("document.querySelector('#list').scrollTop") == 0
+
+
+def test_a_search_without_its_texts_says_so(browser, tmp_path):
+    path = write_report(tmp_path / "report.html", make_runs(tmp_path, ["cold"]))
+    text = path.read_text(encoding="utf-8")
+    cut, times = re.subn('(id="texts">)[^<]*<', r"\g<1>AAAA<", text)
+    assert times == 1
+    path.write_text(cut, encoding="utf-8")
+    with opened(browser, path, "#trace=0", viewport=WIDE) as page:
+        page.locator("#trace h2").wait_for()
+        assert page.locator("#filters .problem").count() == 0
+        for word in ("w", "wr", "wrong"):
+            page.fill("#search", word)
+        page.locator("#filters .problem").wait_for()
+        told = page.locator("#filters .problem").all_inner_texts()
+        assert len(told) == 1
+        assert told[0].startswith("Only ids, answers and truths are searched, the texts cannot be read: ")
+        assert page.locator(".row .id").all_inner_texts() == ["wrong"]
 
 
 def test_a_report_of_one_run_shows_nothing_of_comparisons(browser, tmp_path):

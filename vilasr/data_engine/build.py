@@ -18,6 +18,7 @@ from vilasr.data_engine.reading import places
 from vilasr.data_engine.selection import balance, limit, per_question
 from vilasr.data_engine.writer import Target, Written, write_conversations
 from vilasr.results import Result, parse_row
+from vilasr.seen import Seen
 from vilasr.tasks import DataError
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ class Built:
     written: Written
 
 
-Questions = Set[tuple[str, str]]  # id and digest of each
+Questions = Set[tuple[str, str]] | Seen  # id and digest of each
 
 
 def judge(

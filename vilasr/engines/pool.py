@@ -60,13 +60,15 @@ class _Work:
 
 @dataclass
 class _Slot:
-    """A place for an engine. `remote` None: given up."""
+    """A place for an engine. `remote` None: given up, or `held` until another is up."""
 
     number: int
     remote: Remote | None
     where: str = _ON_ITS_WAY
     up: bool = False
     was_up: bool = False
+    held: bool = False
+    retried: bool = False  # its first start failed for good, as it seemed, and got its second try
     deaths: int = 0  # since an episode was finished here
 
     def __str__(self) -> str:
@@ -169,6 +171,7 @@ class EnginePool:
             slot.up = slot.was_up = True
             log.info("%s is up, after %.0f s", slot, time.monotonic() - began)
             self._handout.join(slot.number)
+            self._retry()
         finally:
             started.cancel()
         self._go_on()
@@ -181,12 +184,33 @@ class EnginePool:
         slot.deaths += 1
         self._last_death, slot.where = f"{slot}: {death}", _ON_ITS_WAY
         self._handout.leave(slot.number, self._last_death)
-        if slot.deaths >= IN_A_ROW or (death.final and not slot.was_up):
-            slot.remote = None
-            self._handout.expected -= 1
-            log.error("%s; it is given up", self._last_death)
+        final = death.final and not slot.was_up
+        if slot.deaths < IN_A_ROW and not final:
+            log.warning("%s; it is started again, and what it ran is run again", self._last_death)
+            self._start(slot)
             return
-        log.warning("%s; it is started again, and what it ran is run again", self._last_death)
+        slot.remote = None
+        self._handout.expected -= 1
+        slot.held = final and not slot.retried and self.engines > 1
+        if slot.held:
+            log.warning("%s; it is tried once more when another is up", self._last_death)
+            self._retry()
+        else:
+            log.error("%s; it is given up", self._last_death)
+
+    def _retry(self) -> None:
+        """Engines that start at once can be in each other's way (ports, caches, memory). Where one has come up, those
+        whose first start failed get one more; where none has, what they say is so."""
+        if not any(slot.was_up for slot in self._slots):
+            return
+        for slot in self._slots:
+            if slot.held:
+                slot.held, slot.retried = False, True
+                self._handout.expected += 1
+                log.info("engine %d is tried once more", slot.number)
+                self._start(slot)
+
+    def _start(self, slot: _Slot) -> None:
         slot.remote = self._launch(slot.number)
         self._do(self._bring_up(slot, slot.remote))
 

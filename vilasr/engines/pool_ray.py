@@ -37,7 +37,8 @@ def start_pool(make: Callable[[], Engine], size: PoolSize, share: int, logs: Pat
     """`make` starts an engine, in a process of its own and with importable names; each plays up to `share` episodes at
     once. Ray's logs go to `logs` where an engine of this machine died. Raises DataError, EngineDied."""
     if importlib.util.find_spec("ray") is None:
-        raise DataError("several engines need Ray: pip install ray, or go on with --engines 1")
+        instead = "unset RAY_ADDRESS" if size.address else "go on with --engines 1"
+        raise DataError(f"engines in processes of their own need Ray: pip install ray, or {instead}")
     session = contextlib.ExitStack()
     try:
         folder = _connect(session, size)

@@ -73,6 +73,25 @@ function showFiltered(filter) {
 }
 
 function applyFilters() {
+  choose();
+  byId("list").scrollTop = 0;
+  drawRows();
+}
+
+/** Searches in the texts too once they are there, for what the search holds by then; the list stays where it is. */
+let deepened = false;
+function deepen() {
+  if (deepened) return;
+  deepened = true;
+  const failed = (error) => {
+    const line = el("p", { class: "wide problem", role: "alert" });
+    byId("count").parentElement.after(put(line, `Only ids, answers and truths are searched, the texts cannot be read: ${error}`));
+  };
+  loadTexts().then(() => { choose(); drawRows(); }, failed);
+}
+
+/** Sets `listed` to the traces that pass the filters. */
+function choose() {
   const value = (key) => filters[key].value;
   const words = value("search").trim().toLowerCase();
   const from = value("from") === "" ? 0 : Number(value("from"));
@@ -81,7 +100,7 @@ function applyFilters() {
   const holds = finder(words);
   const letters = columns[`against_${state.against}`];
   const items = Object.fromEntries(Object.keys(CHANGES).map((change) => [change, new Set()]));
-  if (words && !texts) loadTexts().then(applyFilters);
+  if (words) deepen();
   listed = [];
   for (let n = 0; n < COUNT; n++) {
     if (value("run") !== "" && columns.run[n] !== Number(value("run"))) continue;
@@ -98,8 +117,6 @@ function applyFilters() {
   if (COMPARED) showChanges(items);
   byId("count").textContent = `${listed.length.toLocaleString("en")} of ${plural(COUNT, "trace")}`;
   byId("rows").style.height = `${listed.length * ROW}px`;
-  byId("list").scrollTop = 0;
-  drawRows();
 }
 
 const SIGNS = { right: "✓", partly: "≈", wrong: "✗" };
