@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,22 +136,27 @@ def test_a_file_that_is_changed_while_it_runs_stops_the_run(tmp_path):
     assert ids(data) == numbered(*range(300))
 
 
-def alive() -> int:
-    gc.collect()
-    return sum(type(thing) is Example for thing in gc.get_objects())
-
-
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])
-def test_no_more_questions_are_in_memory_than_run(tmp_path, suffix):
-    data, before, counts = make(tmp_path / f"maze{suffix}", 60), alive(), []
+def test_no_more_questions_are_in_memory_than_run(tmp_path, monkeypatch, suffix):
+    born: list[weakref.ref[Example]] = []
+    make_one = Example.__init__
+
+    def counted(self: Example, *args: Any, **kwargs: Any) -> None:
+        make_one(self, *args, **kwargs)
+        born.append(weakref.ref(self))
+
+    monkeypatch.setattr(Example, "__init__", counted)
+    data, counts = make(tmp_path / f"maze{suffix}", 60), []
 
     def judge(row) -> dict[str, str]:
         if row["id"].endswith("9"):
-            counts.append(alive() - before)
+            gc.collect()
+            counts.append(sum(one() is not None for one in born))
         return {}
 
     assert run_files(options(data), Hooks(judge=judge)) == 0
     assert len(counts) == 6
+    assert len(born) >= 2 * 60, "checked, then run"
     assert max(counts) <= 3 * CONCURRENCY, "each as read, and with its image"
 
 
