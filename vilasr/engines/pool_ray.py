@@ -20,6 +20,7 @@ from vilasr.runner import Outcome, Run
 from vilasr.tasks import DataError, Example
 from vilasr.training.grpo.scratch import keep_logs, scratch
 from vilasr.training.recipe import ROOT
+from vilasr.training.secret_values import has_credentials, secret_name
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +28,6 @@ Answer = TypeVar("Answer")
 
 # Of the user's environment these go to other nodes too; what looks like a secret does not, it would be in Ray's logs.
 _PASSED_ON = ("HF_", "NCCL_", "OMP_", "PYTORCH_", "TORCH", "TRANSFORMERS_", "VLLM_")
-_SECRET = re.compile(r"KEY|PASSWORD|SECRET|TOKEN")
-_CREDENTIALS = re.compile(r"://[^/\s@]*@")  # of a URL
 _STORE = 128 * 2**20  # bytes of Ray's object store; what goes to and fro here is rows
 _CLOSING = 20.0  # seconds an engine has to end in order
 
@@ -146,7 +145,7 @@ def variables_for(environment: Mapping[str, str], size: PoolSize) -> dict[str, s
         **{
             name: value
             for name, value in environment.items()
-            if name.startswith(_PASSED_ON) and not _SECRET.search(name) and not _CREDENTIALS.search(value)
+            if name.startswith(_PASSED_ON) and not secret_name(name) and not has_credentials(value)
         },
     }
     return found | {"PYTHONPATH": os.pathsep.join(paths)}

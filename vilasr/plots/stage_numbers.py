@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import logging
@@ -15,13 +14,11 @@ import numpy as np
 from vilasr.plots.stages import Part, Stage, benchmark_names, benchmark_of, rule_of
 from vilasr.results import Result
 from vilasr.scoring import Group
-from vilasr.scoring import summary as scoring_summary
 from vilasr.scoring.compare import Comparison, compare
 from vilasr.scoring.intervals import Strata, by_item, share
 from vilasr.scoring.items import NOT_READ
 from vilasr.scoring.measures import Measure
-from vilasr.scoring.reading import ReadResults
-from vilasr.scoring.summary import Drawing, summarise
+from vilasr.scoring.summary import Drawing, drawing_of
 from vilasr.traces import StopReason
 
 log = logging.getLogger(__name__)
@@ -136,24 +133,12 @@ def _groups(part: Part, rule: str, kinds: Kinds) -> Iterator[tuple[str, Group]]:
             results = [result for result in results if result.task in tasks]
             if not results:
                 continue
-            with _told_already():
-                drawing = summarise(ReadResults(part.folder, list(results), 0, 0), benchmark_of(part))[0].drawing
+            drawing = drawing_of(results)
         yield from ((kind, group) for group in _behaviour(results, drawing) if group.count)
 
 
 def _named(name: str, group: Group) -> Group:
     return Group(name, group.count, group.mean, group.low, group.high, group.method)
-
-
-@contextlib.contextmanager
-def _told_already() -> Iterator[None]:
-    """Items that failed were logged when all of the benchmark was summed up."""
-    logger = logging.getLogger(scoring_summary.__name__)
-    before, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = before
 
 
 def _behaviour(results: Sequence[Result], drawing: Drawing) -> Iterator[Group]:

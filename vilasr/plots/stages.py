@@ -25,7 +25,6 @@ MOST = 12  # stages, or benchmarks: more are no picture
 class Part:
     """What a stage did on one benchmark; `results` and `scored` are of the same rows."""
 
-    folder: Path
     summary: Summary
     results: Sequence[Result]
     scored: Sequence[Scored]
@@ -79,7 +78,7 @@ def _read_stage(name: str, path: Path) -> Stage:
     for entry in report.entries:
         rows[entry.run].append((entry.result, entry.scored))
     parts = {
-        run.name: Part(run.folder, run.summary, [result for result, _ in found], [scored for _, scored in found])
+        run.name: Part(run.summary, [result for result, _ in found], [scored for _, scored in found])
         for run, found in zip(report.runs, rows, strict=True)
     }
     unreadable = sum(run.summary.problems.unreadable for run in report.runs)

@@ -123,7 +123,7 @@ def summarise(
         samples=samples,
         scores=_groups(benchmark, scored, samples),
         reward=_reward(results, scored),
-        drawing=_drawing([r for r in results if r.trace is not None]),
+        drawing=drawing_of(results),
         stop_reasons=dict(endings),
         errors=dict(Counter(step.error for step in steps if step.error).most_common()),
         usage=_usage(results),
@@ -153,8 +153,9 @@ def _reward(results: Sequence[Result], scored: Sequence[Scored]) -> float:
     return sum(rewards) / len(rewards) if rewards else 0.0
 
 
-def _drawing(results: Sequence[Result]) -> Drawing:
-    items = [(r.id, r.digest) for r in results]
+def drawing_of(results: Sequence[Result]) -> Drawing:
+    """Of those that have a trace."""
+    items = [(r.id, r.digest) for r in results if r.trace is not None]
     traces = [r.trace for r in results if r.trace is not None]
     count = max(1, len(traces))
     reflections = [reflection(trace) for trace in traces]
