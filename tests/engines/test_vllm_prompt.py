@@ -256,7 +256,7 @@ def test_the_steps_in_a_process_of_vllms_own(vllm: VllmEngine, nano, monkeypatch
     monkeypatch.setattr(vllm, "sampling", Sampling(turn_tokens=8))
     session = vllm.session(0)
     here: list[Any] = [asyncio.run(vllm.reply(session, user("Which?", images=turn + 1))) for turn in range(2)]
-    environment = {"VLLM_ENABLE_V1_MULTIPROCESSING": "1", "VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn"}
+    environment = {"VLLM_ENABLE_V1_MULTIPROCESSING": "1", "VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
     done = run_tool("-c", OWN_PROCESS, nano, env={**os.environ, **environment})
     lines = [line.split() for line in done.stdout.splitlines() if line.startswith(("reply", "died", "core"))]
     assert [line[0] for line in lines] == ["reply", "reply", "died:", "died:", "core"], done.stderr[-3000:]

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from vilasr.engines.vllm_start import VllmOptions, engine_arguments, prepare_environment
+from vilasr.engines.vllm_start import VllmOptions, _environment, engine_arguments, prepare_environment
 from vilasr.images import SizeRule
 
 
@@ -33,8 +33,17 @@ def test_where_the_steps_run(monkeypatch, gpu, own_process, before, after):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     assert prepare_environment(3 * 2**30, own_process) is not gpu
     assert os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == after
-    assert os.environ["VLLM_WORKER_MULTIPROCESSING_METHOD"] == "spawn"
+    assert os.environ["VLLM_WORKER_MULTIPROC_METHOD"] == "spawn"
     assert os.environ.get("VLLM_CPU_KVCACHE_SPACE") == (None if gpu else "6"), "two episodes of full length"
+
+
+@pytest.mark.engine
+def test_what_is_set_is_what_vllm_reads():
+    """vLLM ignores names that it does not know. One wrong letter, and its process was forked on CUDA, and died."""
+    envs = pytest.importorskip("vllm.envs")
+    ours = {name for on_cpu in (True, False) for name in _environment(on_cpu, 1, True) if name.startswith("VLLM_")}
+    assert ours
+    assert ours <= set(envs.environment_variables)
 
 
 def test_prompts_are_prefilled_whole_on_a_cpu_alone():

@@ -77,7 +77,7 @@ def _environment(on_cpu: bool, episode_bytes: int, own_process: bool) -> dict[st
     two episodes of full length (`episode_bytes` each), at least 1 GiB."""
     settings = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if own_process and not on_cpu else "0",
-        "VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn",  # threads of ours would not survive a fork
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # neither CUDA nor threads of ours survive a fork
         "VLLM_LOGGING_LEVEL": "ERROR",  # its warnings on a CPU come by the thousand; set it to see more
         "VLLM_NO_USAGE_STATS": "1",
         "TOKENIZERS_PARALLELISM": "false",
