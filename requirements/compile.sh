@@ -3,6 +3,7 @@
 #   cpu.txt cuda.txt    the environment of setup.sh, for CPython 3.11 and 3.12 on Linux x86_64
 #   deepspeed.txt       DeepSpeed itself, built from source in a second step (its requirements are in cuda.txt)
 #   build.txt uv.txt    what builds source packages, and the installer
+#   easyr1-cpu.txt easyr1-cuda.txt    the environment of setup.sh --easyr1
 #
 # Each lock names one version and its hashes for every package; none holds an index or another address, so that it
 # installs from any mirror. Versions already in a lock are kept unless the *.in files say otherwise.
@@ -39,7 +40,7 @@ both() {
   lock 3.12 "$work/$name.txt" "$name.in" -c "$name.txt" "$@"
   if ! diff <(grep -E '^[a-z0-9]' "$name.txt") <(grep -E '^[a-z0-9]' "$work/$name.txt"); then
     echo "compile.sh: $name.in resolves differently for Python 3.11 (<) and 3.12 (>)." >&2
-    echo "Pin the lines above in common.in to versions that both can use." >&2
+    echo "Pin the lines above in common.in or easyr1.in to versions that both can use." >&2
     return 1
   fi
 }
@@ -50,11 +51,17 @@ both cuda --no-emit-package deepspeed "$@"
 both deepspeed --no-deps "$@"
 both build "$@"
 both uv "$@"
+for device in cpu cuda; do # new locks start from the versions of the main ones here too
+  [[ -e easyr1-$device.txt ]] || cp "$device.txt" "easyr1-$device.txt"
+done
+both easyr1-cpu --override easyr1-overrides.txt "$@"
+both easyr1-cuda "$@"
 
 # Not even a private mirror's address from the user's configuration may end up here.
-sed -i -E '/^ *(--(index|default-index|index-url|extra-index-url|find-links|trusted-host)|-[if])\b/d' ./{cpu,cuda,deepspeed,build,uv}.txt
-if grep -nE '://|^-' ./{cpu,cuda,deepspeed,build,uv}.txt; then
+locks=(./{cpu,cuda,deepspeed,build,uv,easyr1-cpu,easyr1-cuda}.txt)
+sed -i -E '/^ *(--(index|default-index|index-url|extra-index-url|find-links|trusted-host)|-[if])\b/d' "${locks[@]}"
+if grep -nE '://|^-' "${locks[@]}"; then
   echo "compile.sh: the lines above hold an address or an option" >&2
   exit 1
 fi
-wc -l ./{cpu,cuda,deepspeed,build,uv}.txt
+wc -l "${locks[@]}"

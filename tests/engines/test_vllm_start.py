@@ -58,3 +58,33 @@ def test_prompts_are_prefilled_whole_on_a_cpu_alone():
 def test_images_need_a_cache(size):
     with pytest.raises(ValueError, match="image_cache_gb"):
         VllmOptions(image_cache_gb=size)
+
+
+@pytest.mark.parametrize(
+    ("options", "on_cpu", "seconds", "graphs"),
+    [
+        (VllmOptions(), True, 0.0, None),
+        (VllmOptions(), False, 0.004, None),
+        (VllmOptions(gather_ms=0), False, 0.0, None),
+        (VllmOptions(gather_ms=7.5, graph_tokens=1024), True, 0.0075, None),
+        (VllmOptions(graph_tokens=1024), False, 0.004, {"max_cudagraph_capture_size": 1024}),
+        (VllmOptions(vision_graphs=True), False, 0.004, {"cudagraph_mm_encoder": True}),
+    ],
+)
+def test_what_is_for_gpus_alone(options, on_cpu, seconds, graphs):
+    assert options.gather(on_cpu) == pytest.approx(seconds)
+    assert engine_arguments(options, SizeRule(), 8192, on_cpu).get("compilation_config") == graphs
+
+
+@pytest.mark.parametrize("wait", [-1.0, float("nan")])
+def test_no_wait_is_negative(wait):
+    with pytest.raises(ValueError, match="gather_ms"):
+        VllmOptions(gather_ms=wait)
+
+
+@pytest.mark.engine
+def test_vllm_knows_what_it_is_told_of_graphs():
+    compilation = pytest.importorskip("vllm.config.compilation")
+    told = engine_arguments(VllmOptions(vision_graphs=True, graph_tokens=1024), SizeRule(), 8192, on_cpu=False)
+    made = compilation.CompilationConfig(**told["compilation_config"])
+    assert (made.cudagraph_mm_encoder, made.max_cudagraph_capture_size) == (True, 1024)

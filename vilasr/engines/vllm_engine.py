@@ -23,7 +23,7 @@ from vilasr.engines.listening import Teller, TokenText
 from vilasr.engines.vllm_core import CoreWatch, core_is_dead, told_briefly
 from vilasr.engines.vllm_prompt import Conversation, Features, NotCached, check_prompt, engine_input, feature_maker
 from vilasr.engines.vllm_requests import Inbox, Request
-from vilasr.engines.vllm_start import VllmOptions, engine_arguments, prepare_environment
+from vilasr.engines.vllm_start import GATHER_MOST, VllmOptions, engine_arguments, prepare_environment
 from vilasr.images import SizeRule
 from vilasr.messages import FinishReason, Message, Reply
 from vilasr.traces import StopReason
@@ -62,7 +62,7 @@ class VllmEngine:
         self._rule = rule
         self._checkpoint = str(self._found.path)
         self.features = Features(lambda image: None, lambda key: False)  # until vLLM has started
-        self._inbox = Inbox()
+        self._inbox, self._gather = Inbox(), 0.0
         self._dead: str | None = None
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="vllm", daemon=True)
@@ -219,7 +219,8 @@ class VllmEngine:
         """Answer requests until told to end, by None. `waiting` holds what is not answered, whatever happens."""
         number = 0
         while True:
-            drained = self._inbox.drain(idle=not engine.has_unfinished_requests())
+            hold = min(self._gather * len(waiting), GATHER_MOST)
+            drained = self._inbox.drain(idle=not engine.has_unfinished_requests(), hold=hold)
             new = {str(number + i): request for i, request in enumerate(drained) if request is not None}
             number += len(drained)
             waiting.update(new)
@@ -273,6 +274,7 @@ class VllmEngine:
 
     def _start(self) -> Any:
         on_cpu = prepare_environment(self._found.kv_bytes * self.context, self.options.own_process)
+        self._gather = self.options.gather(on_cpu)
         from transformers import AutoTokenizer
         from vllm.engine.arg_utils import EngineArgs
         from vllm.usage.usage_lib import UsageContext

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -45,15 +46,24 @@ class Inbox:
 
     def __init__(self) -> None:
         self._queue: queue.Queue[Request | None] = queue.Queue()
+        self._held: list[Request | None] = []
+        self._since = 0.0  # when the first that is held was found
 
     def put(self, request: Request | None) -> None:
         self._queue.put(request)
 
-    def drain(self, idle: bool) -> list[Request | None]:
-        """What is there; where there is nothing else to do, waits for the first."""
-        requests = [self._queue.get()] if idle else []
-        while True:
-            try:
-                requests.append(self._queue.get_nowait())
-            except queue.Empty:
-                return requests
+    def drain(self, idle: bool, hold: float = 0.0) -> list[Request | None]:
+        """What is there; where there is nothing else to do, waits for the first. Otherwise the first waits for others,
+        `hold` seconds from the first call that finds it: then all are given out together."""
+        if idle and not self._held:
+            self._held, self._since = [self._queue.get()], time.monotonic()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                request = self._queue.get_nowait()
+                if not self._held:
+                    self._since = time.monotonic()
+                self._held.append(request)
+        if not (idle or None in self._held) and time.monotonic() - self._since < hold:
+            return []
+        given, self._held = self._held, []
+        return given

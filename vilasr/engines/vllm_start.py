@@ -9,12 +9,19 @@ from typing import Any
 
 from vilasr.images import SizeRule
 
+GATHER_MOST = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class VllmOptions:
     """`max_model_len` counts all tokens of an episode, images expanded; None is the model's own context, at most 32768.
     `max_images` bounds one conversation; up to `image_cache_gb` GiB of host memory keep images' features on
     vLLM's side, each of 588 x 588 pixels takes 4 MB. `load_format` is vLLM's; "dummy" starts it with random weights.
+
+    A step that takes up a new turn costs every running episode far more time than one that does not, however many turns
+    it takes up (docs/performance.md). So a turn waits for others, `gather_ms` for each episode that runs, at most
+    `GATHER_MOST` seconds; by default 4 on a GPU, 0 on a CPU. With `vision_graphs` the vision tower runs in CUDA graphs,
+    with `graph_tokens` all steps of up to so many tokens do (0: vLLM's choice).
 
     With `own_process` the steps run in a process of their own where there is a GPU: what is done here for other turns
     does not hold it up. That process is spawned, so a program that asks for it needs `if __name__ == "__main__":`."""
@@ -29,10 +36,19 @@ class VllmOptions:
     image_cache_gb: float = 4.0
     load_format: str = "auto"
     own_process: bool = False
+    gather_ms: float | None = None
+    vision_graphs: bool = False
+    graph_tokens: int = 0
 
     def __post_init__(self) -> None:
         if not self.image_cache_gb > 0:
             raise ValueError(f"image_cache_gb: {self.image_cache_gb} must be more than 0")
+        if self.gather_ms is not None and not self.gather_ms >= 0:
+            raise ValueError(f"gather_ms: {self.gather_ms} must not be negative")
+
+    def gather(self, on_cpu: bool) -> float:
+        """Seconds that a new turn waits for others, for each episode that runs."""
+        return (self.gather_ms if self.gather_ms is not None else 0.0 if on_cpu else 4.0) / 1e3
 
 
 def prepare_environment(episode_bytes: int, own_process: bool) -> bool:
@@ -69,6 +85,12 @@ def engine_arguments(options: VllmOptions, rule: SizeRule, context: int, on_cpu:
         # A prompt prefilled in pieces and sampled with a seed fails on a CPU (vLLM 0.24 rewinds the generator by
         # an offset that only CUDA generators have), so prompts are prefilled whole.
         arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(context, 8192)}
+    else:
+        graphs: dict[str, Any] = {"cudagraph_mm_encoder": True} if options.vision_graphs else {}
+        if options.graph_tokens:
+            graphs["max_cudagraph_capture_size"] = options.graph_tokens
+        if graphs:
+            arguments["compilation_config"] = graphs
     return arguments
 
 
