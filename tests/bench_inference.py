@@ -7,10 +7,10 @@ published      the published driver's: groups of ten, a barrier every turn, the 
 transformers   `generate`, one episode after the other
 
 The weights are random (--shape 7b: as large as Qwen2.5-VL-7B, never written to disk). For ours it tells what was done
-on this side, how busy the GPU was, and what a decode step, a prompt token and an image cost alone: the share of the
-decode limit is tokens/s over those of --concurrency short sequences that do nothing but decode, an upper bound. At the
-end of a run ever fewer episodes are left: give some times --concurrency as --items. The last line is the report in
-JSON.
+on this side, how busy the GPU was, what vLLM's steps took (with --steps), and what a decode step, a prompt token and an
+image cost alone: the share of the decode limit is tokens/s over those of --concurrency short sequences that do nothing
+but decode, an upper bound. At the end of a run ever fewer episodes are left: give some times --concurrency as --items.
+The last line is the report in JSON.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--gpu-memory", type=float, default=0.9)
     parser.add_argument("--option", nargs="+", default=[], metavar="KEY=VALUE", help="of VllmOptions")
     parser.add_argument("--no-costs", action="store_true", help="do not measure what single things cost")
+    parser.add_argument("--steps", action="store_true", help="tell what vLLM's steps take, all in one process")
     parser.add_argument("--one", choices=("ours", "published", "transformers"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -114,7 +115,7 @@ def one(args: argparse.Namespace) -> list[dict[str, Any]]:
         max_num_seqs=args.concurrency,
         gpu_memory_utilization=args.gpu_memory,
         load_format="auto" if args.shape == "nano" else "dummy",
-        own_process=True,
+        own_process=not args.steps,
     )
     options = replace(options, **{key: number(value) for key, value in (pair.split("=") for pair in args.option)})
     scale = args.scale or (0.25 if args.shape == "nano" else 1.0)
@@ -145,7 +146,8 @@ def ours(
     for repeat in range(args.repeat):
         clock, items = Clock(), work(repeat)
         runs.run(items, args.out / "results", clock)
-        reports.append(report(args, items, clock))
+        reports.append(report(args, items, clock) | {"steps": runs.engine.steps.table()})
+        (args.out / "ours.json").write_text(json.dumps(reports))  # those that ended are kept if a later one fails
     if not args.no_costs:
         alone = Costs(runs.engine)
         alone.decode(1)  # what is compiled or captured at first

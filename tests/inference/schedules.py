@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.inference.clock import Clock
+from tests.inference.steps import StepLog
 from tests.inference.workload import Work
 from vilasr.checkpoints import Checkpoint
 from vilasr.engines import Sampling, Session
@@ -33,7 +34,15 @@ class PlannedEngine(VllmEngine):
 
     def __init__(self, work: Work, *args: Any) -> None:
         self.work = work
+        self.steps = StepLog()
         super().__init__(*args)
+
+    def _start(self) -> Any:
+        engine = super()._start()
+        core = getattr(engine.engine_core, "engine_core", None)  # there is none where the steps have their own process
+        if core is not None:
+            self.steps.watch(core.scheduler)
+        return engine
 
     def _params(self, max_tokens: int, seed: int) -> Any:
         params = super()._params(max_tokens, seed)
@@ -61,6 +70,7 @@ class Ours:
 
     def run(self, work: Work, folder: Path, clock: Clock) -> None:
         self.engine.work = work
+        self.engine.steps.steps.clear()
         shutil.rmtree(folder, ignore_errors=True)
         run = Run(self.profile, work.seed, work.file, concurrency=self.options.max_num_seqs)
         with ResultsWriter(folder, {}) as results, clock.watching(self.engine), clock.measured():
