@@ -6,13 +6,17 @@
 #   bash setup.sh --force    installs again although everything looks complete
 #   bash setup.sh --check    changes nothing; exit status 0 if the environment is complete
 #   bash setup.sh --help     this text
+#   bash setup.sh --easyr1   instead: the environment for GRPO with EasyR1; --force and --check go with it.
+#                            It stands apart (.venv-easyr1), as EasyR1's package is called verl too
 #
 # Settings, from the environment:
 VENV=${VENV:-}                         # where the virtual environment goes; default: .venv beside this file
 DEVICE=${DEVICE:-}                     # cpu or cuda; default: cuda if nvidia-smi works, else cpu
 PYTHON=${PYTHON:-}                     # interpreter to use, 3.11 or 3.12; default: the first on the PATH that works
 LLAMAFACTORY_HOME=${LLAMAFACTORY_HOME:-} # your own copy of LLaMA-Factory, installed in place of the locked one
-MIN_FREE_GB=${MIN_FREE_GB:-}           # disk space to insist on; default: 8 for cpu, 13 for cuda
+MIN_FREE_GB=${MIN_FREE_GB:-}           # disk space to insist on; default: 8 for cpu, 13 for cuda; --easyr1: 9 and 11
+EASYR1_VENV=${EASYR1_VENV:-}           # --easyr1: where its environment goes; default: .venv-easyr1 beside this file
+EASYR1_HOME=${EASYR1_HOME:-}           # --easyr1: your own copy of EasyR1; default: a clone in .cache
 # A package mirror: set UV_DEFAULT_INDEX, or pip's own index-url; both are honoured.
 set -euo pipefail
 
@@ -25,9 +29,10 @@ die() {
 }
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-force=0 check=0
+stack=main force=0 check=0
 for argument in "$@"; do
   case $argument in
+    --easyr1) stack=easyr1 ;;
     --force) force=1 ;;
     --check) check=1 ;;
     -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; exit 0 ;;
@@ -59,16 +64,23 @@ case $DEVICE in
   cuda) need=13 ;;
   *) die "DEVICE is '$DEVICE'; it may be cpu or cuda." ;;
 esac
-need=${MIN_FREE_GB:-$need}
-[[ $need =~ ^[0-9]+$ ]] || die "MIN_FREE_GB is '$need'; it should be a whole number."
-lock=$root/requirements/$DEVICE.txt
-VENV=${VENV:-$root/.venv}
-VENV=$(realpath -ms "$VENV") # absolute and tidy; it need not exist, and a link stays a link
-if [[ -n $LLAMAFACTORY_HOME ]]; then
+lock=$DEVICE # requirements/$lock.txt; and all in requirements/ that decides what the environment holds:
+recipe=("$lock.txt" build.txt deepspeed.txt uv.txt)
+installer=(sync)
+setting=VENV again="bash setup.sh" next="bash demo.sh" # for messages
+source= # the folder of a library that is not taken from the lock
+if [[ $stack == easyr1 ]]; then
+  # shellcheck source=requirements/easyr1.sh
+  . "$root/requirements/easyr1.sh"
+elif [[ -n $LLAMAFACTORY_HOME ]]; then
   [[ -e $LLAMAFACTORY_HOME/pyproject.toml || -e $LLAMAFACTORY_HOME/setup.py ]] ||
     die "LLAMAFACTORY_HOME is '$LLAMAFACTORY_HOME', where there is no pyproject.toml."
-  LLAMAFACTORY_HOME=$(cd "$LLAMAFACTORY_HOME" && pwd)
+  source=$(cd "$LLAMAFACTORY_HOME" && pwd)
 fi
+need=${MIN_FREE_GB:-$need}
+[[ $need =~ ^[0-9]+$ ]] || die "MIN_FREE_GB is '$need'; it should be a whole number."
+VENV=${VENV:-$root/.venv}
+VENV=$(realpath -ms "$VENV") # absolute and tidy; it need not exist, and a link stays a link
 py=$VENV/bin/python
 owner=$VENV/.vilasr-owner # first thing written: this folder is ours, to be emptied if need be
 stamp=$VENV/.vilasr-stamp # last thing written: the environment is complete, and what it was made from
@@ -122,18 +134,18 @@ find_python() {
 
 # Everything that decides what the environment holds. Equal to the stamp: nothing to do.
 fingerprint() {
-  (cd "$root" && sha256sum setup.sh pyproject.toml "requirements/$DEVICE.txt" requirements/{build,deepspeed,uv}.txt) &&
-    printf '%s\n' "$DEVICE" "$1" "$VENV" "$root" "$LLAMAFACTORY_HOME"
+  (cd "$root/requirements" && sha256sum ../setup.sh ../pyproject.toml "${recipe[@]}") &&
+    printf '%s\n' "$DEVICE" "$1" "$VENV" "$root" "$source"
 }
 
 # --- already there? -----------------------------------------------------------------------------------------------------
 
-next_step() { say "Ready. Next: bash demo.sh"; }
+next_step() { say "Ready. Next: $next"; }
 
-selfcheck() { (cd "$root" && "$py" -m vilasr.selfcheck --device "$DEVICE" "$@"); }
+selfcheck() { (cd "$root" && "$py" -m vilasr.selfcheck --stack "$stack" --device "$DEVICE" "$@"); }
 
 version=
-identity="$DEVICE $VENV" # a moved environment is broken: its scripts name the old place
+identity="$lock $VENV" # a moved environment is broken: its scripts name the old place
 if [[ -e $owner ]]; then version=$(usable "$py") || version=; fi
 if [[ -n $version && -n $PYTHON ]] && [[ $(usable "$PYTHON" || true) != "$version" ]]; then version=; fi
 if [[ $force == 0 && -n $version && -e $stamp && $(<"$stamp") == "$(fingerprint "$version")" ]] && selfcheck --fast --quiet; then
@@ -141,7 +153,7 @@ if [[ $force == 0 && -n $version && -e $stamp && $(<"$stamp") == "$(fingerprint 
   next_step
   exit 0
 fi
-((check == 0)) || die "$VENV is not complete, or out of date. Run bash setup.sh."
+((check == 0)) || die "$VENV is not complete, or out of date. Run $again."
 
 # --- preparations -------------------------------------------------------------------------------------------------------
 
@@ -155,7 +167,13 @@ if command -v flock >/dev/null && ! flock -n 9; then
 fi
 
 if [[ -e $VENV && ! -e $owner ]] && [[ ! -d $VENV || -n $(ls -A "$VENV") ]]; then
-  die "$VENV exists and was not made by setup.sh, so it is left alone. Delete it, or name another folder: VENV=..."
+  die "$VENV exists and was not made by setup.sh, so it is left alone. Delete it, or name another folder: $setting=..."
+fi
+if [[ -e $owner ]]; then
+  case "$stack: $(<"$owner")" in
+    "main: easyr1-"* | "easyr1: cpu "* | "easyr1: cuda "*)
+      die "$VENV holds the other environment ($(cut -d' ' -f1 "$owner")). Delete it, or name another folder: $setting=..." ;;
+  esac
 fi
 
 space() { # space FOLDER WHAT: stops unless the disk under FOLDER has room
@@ -163,9 +181,11 @@ space() { # space FOLDER WHAT: stops unless the disk under FOLDER has room
   while [[ ! -d $folder ]]; do folder=$(dirname "$folder"); done
   free=$(($(df -Pk "$folder" | awk 'NR == 2 { print $4 }') / 1000000))
   ((free >= need)) || die "$2 ($1) needs about $need GB; its disk has $free GB free." \
-    "Free some, or put it on another disk (VENV=... for the environment, UV_CACHE_DIR=... for the cache)," \
+    "Free some, or put it on another disk ($setting=... for the environment, UV_CACHE_DIR=... for the cache)," \
     "or set MIN_FREE_GB=$free if you know that it fits."
 }
+
+if [[ $stack == easyr1 ]]; then get_source; fi # before anything is changed: it may fail
 
 # An environment with a stamp is sound and only brought up to date. One without was interrupted, and one of the other
 # device shares files with what comes next: both are emptied. Downloads stay in the cache of uv, so this costs seconds.
@@ -205,18 +225,21 @@ mkdir -p "$cache"
 checked=(--python "$py" --require-hashes --require-build-hashes --build-constraints "$root/requirements/build.txt")
 
 rm -rf "$VENV"/lib/python3.*/site-packages/vllm-*+cpu.dist-info # the stub below; it belongs to no lock
-"${uv[@]}" pip sync "${checked[@]}" "$lock"
+"${uv[@]}" pip "${installer[@]}" "$root/requirements/$lock.txt" "${checked[@]}"
 
-if [[ $DEVICE == cuda ]]; then
+if [[ $stack == main && $DEVICE == cuda ]]; then
   # Source only, and it builds a plain wheel only where torch is absent and setuptools is not too new (build.txt).
   "${uv[@]}" pip install "${checked[@]}" --no-deps -r "$root/requirements/deepspeed.txt" || {
     say "WARNING: DeepSpeed could not be installed (see above). Everything works except recipes with DeepSpeed ZeRO,"
     say "         that is the full-size SFT recipes. To try again: bash setup.sh --force"
   }
 fi
-if [[ -n $LLAMAFACTORY_HOME ]]; then
-  say "LLaMA-Factory: using $LLAMAFACTORY_HOME"
-  "${uv[@]}" pip install --python "$py" --no-deps --editable "$LLAMAFACTORY_HOME"
+if [[ $stack == easyr1 ]]; then
+  say "EasyR1: using $source"
+  add_source
+elif [[ -n $source ]]; then
+  say "LLaMA-Factory: using $source"
+  "${uv[@]}" pip install --python "$py" --no-deps --editable "$source"
 fi
 "${uv[@]}" pip install --python "$py" --no-deps --no-build-isolation --editable "$root"
 

