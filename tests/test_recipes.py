@@ -114,7 +114,13 @@ def test_a_grpo_recipe_opens_with_purpose_launch_and_override(path):
     script = path.parent / "train_grpo.sh"
     assert script.is_file()
     launch = f"bash {script.relative_to(ROOT)}"
-    if path.name != "config_grpo.yaml":
+    if "easyr1" in path.name:
+        script = ROOT / "train/rl/train_grpo.sh"
+        launch = f"bash {script.relative_to(ROOT)}"
+        if path.parent.name == "nano":
+            launch = f"CONFIG={path.relative_to(ROOT)} {launch}"
+        launch = f"ENGINE=easyr1 {launch}"
+    elif path.name != "config_grpo.yaml":
         launch = f"CONFIG={path.relative_to(ROOT)} {launch}"
         assert "Memory, estimated: " in head or path.parent.name == "nano"
     assert launch in head

@@ -11,16 +11,12 @@
 #   RAY_AUTH_MODE=token the nodes show each other the token in ~/.ray/auth_token, which the head makes if there is none:
 #                       where the homes are not shared, copy it or export it as RAY_AUTH_TOKEN. Without (disabled), anyone
 #                       who reaches the port can run programs here
-#   PYTHON              the interpreter, default: .venv/bin/python of the repository
+#   ENGINE=verl, PYTHON as for train/rl/train_grpo.sh: nodes must run the environment that the training runs in
 # What is exported when Ray starts (WANDB_API_KEY, NCCL_SOCKET_IFNAME, ...) is there for the training on that node.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-PYTHON=${PYTHON:-$ROOT/.venv/bin/python}
+. "$ROOT/train/rl/engine.sh"
 PORT=${PORT:-6379}
-command -v "$PYTHON" >/dev/null || {
-  echo "${0##*/}: no interpreter $PYTHON; run bash setup.sh first, or name one: PYTHON=..." >&2
-  exit 1
-}
 usage() {
   echo "usage: bash train/rl/ray.sh head | worker ADDRESS | stop" >&2
   exit 2

@@ -30,7 +30,9 @@ export PORT=${PORT:-$((20000 + SLURM_JOB_ID % 20000))}
 [[ -z ${SLURM_CPUS_PER_TASK:-} ]] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 export RAY_ADDRESS=$head_ip:$PORT RAY_AUTH_MODE=${RAY_AUTH_MODE:-token}
 
-PYTHON=${PYTHON:-$PWD/.venv/bin/python}
+ROOT=$PWD
+. train/rl/engine.sh
+export ENGINE PYTHON # for the nodes
 # Once, before any node starts: each would make one of its own, and the last to write it would lock the others out
 if [[ $RAY_AUTH_MODE == token && -z ${RAY_AUTH_TOKEN:-} ]]; then
   RAY_AUTH_TOKEN=$("$PYTHON" -m ray.scripts.scripts get-auth-token --generate)

@@ -236,7 +236,7 @@ def test_a_token_that_is_there_is_shown(tmp_path, monkeypatch):
 
 
 def test_every_recipe_composes():
-    found = sorted(path for path in RECIPES.rglob("config_grpo*.yaml"))
+    found = sorted(path for path in RECIPES.rglob("config_grpo*.yaml") if "easyr1" not in path.name)
     assert [str(path.relative_to(RECIPES)) for path in found] == [
         "config_grpo.yaml", "config_grpo_3b.yaml", "config_grpo_lora.yaml", "nano/config_grpo.yaml",
         "nano/config_grpo_gpu.yaml",

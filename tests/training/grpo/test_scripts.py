@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -28,8 +29,12 @@ def test_every_script_names_its_recipe_from_anywhere(script, tmp_path):
 def test_scripts_say_what_is_missing():
     script = str(ROOT / "train/rl/train_grpo.sh")
     for changes, status, message in (
-        ({"ENGINE": "easyr1"}, 1, "train_grpo.sh: ENGINE=easyr1 is not there yet; use ENGINE=verl\n"),
-        ({"ENGINE": "x"}, 2, "train_grpo.sh: ENGINE is 'x'; it may be verl\n"),
+        ({"ENGINE": "x"}, 2, "train_grpo.sh: ENGINE is 'x'; it may be verl or easyr1\n"),
+        (
+            {"ENGINE": "easyr1", "EASYR1_VENV": "/no", "PYTHON": ""},
+            1,
+            "train_grpo.sh: no interpreter /no/bin/python; run bash setup.sh --easyr1 first",
+        ),
         ({"PYTHON": "/no/python"}, 1, "train_grpo.sh: no interpreter /no/python; run bash setup.sh first"),
     ):
         done = subprocess.run(["bash", script], env={**os.environ, **changes}, text=True, capture_output=True)
@@ -57,6 +62,7 @@ def test_slurm_starts_ray_everywhere_and_the_training_on_the_first_node(script, 
     }.items():
         path.write_text(f"#!/usr/bin/env bash\n{text}\n")
         path.chmod(0o755)
+    shutil.copy(ROOT / "train/rl/engine.sh", rl)
     slurm = {"SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_JOB_NODELIST": "x", "SLURM_JOB_ID": "7"}
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, **slurm, "PATH": path, "PYTHON": str(tmp_path / "python")}

@@ -10,10 +10,8 @@ import asyncio
 import functools
 import json
 import logging
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -21,12 +19,10 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetr
 
 from vilasr.engines.base import Session
 from vilasr.engines.chat import ChatTokens
-from vilasr.episode import Continue, Done, Episode, Limits
-from vilasr.messages import Reply
 from vilasr.prompts import Profile
 from vilasr.runner import run_episode
-from vilasr.tasks import DataError, find_image, load_frames
 from vilasr.traces import StopReason
+from vilasr.training.grpo.episodes import FAILURES, read_question, why_unread
 from vilasr.training.grpo.item import Item
 from vilasr.training.grpo.profile import chosen_profile
 from vilasr.training.grpo.record import Record
@@ -34,8 +30,6 @@ from vilasr.training.grpo.rollout import Rollout, TokenLimits, VerlEngine
 
 log = logging.getLogger(__name__)
 
-# Not the model's doing: no token of such an episode is trained.
-_FAILURES = (StopReason.ENGINE_ERROR, StopReason.INPUT_ERROR)
 _BLANK = Image.new("RGB", (56, 56), "gray")
 
 
@@ -83,7 +77,7 @@ class DrawingAgentLoop(AgentLoopBase):
             rollout.prompt, rollout.images = len(rollout.ids), [_BLANK]
         if not rollout.mask:  # nothing was sampled; verl needs a token to put the reward on
             rollout.append([_chat_tokens(self.tokenizer).end], sampled=False)
-        if record.stop_reason in _FAILURES:
+        if record.stop_reason in FAILURES:
             rollout.mask = [0] * len(rollout.mask)
         versions = rollout.versions or [step - 1]  # verl cannot log an episode without one
         return AgentLoopOutput(
@@ -115,30 +109,14 @@ class DrawingAgentLoop(AgentLoopBase):
         return list(self.continuous_token_builder.build_initial_tokens(turns, images=[_BLANK]))
 
 
-class TimedEpisode(Episode):
-    """Adds up, in `seconds`, how long replies took to be read and drawn. All episodes of a worker share a thread, so
-    the others wait meanwhile."""
-
-    seconds = 0.0
-
-    def advance(self, reply: Reply) -> Continue | Done:
-        started = time.perf_counter()
-        try:
-            return super().advance(reply)
-        finally:
-            self.seconds += time.perf_counter() - started
-
-
 async def play(item: Item, engine: VerlEngine, session: Session, settings: Settings) -> Record:
     """Drive the episode of `item` to its end. Total: every failure is an ending."""
     beta, sample = settings.beta, session.seed
     try:
-        episode, files = await asyncio.to_thread(prepare, item, settings)
+        question = await asyncio.to_thread(read_question, item, settings.profile)
+        episode = question.episode(settings.profile)
     except Exception as exc:
-        expected = isinstance(exc, DataError)
-        detail = str(exc) if expected else f"{item.file}: item {item.example.id}: {type(exc).__name__}: {exc}"
-        log.error("%s", detail, exc_info=not expected)
-        return Record(item.example, None, detail, (), sample, beta)
+        return Record(item.example, None, why_unread(item, exc), (), sample, beta)
     try:
         trace = await run_episode(episode, engine, session)
     except Exception as exc:  # a defect of ours or of a library must not take the other episodes along
@@ -148,17 +126,7 @@ async def play(item: Item, engine: VerlEngine, session: Session, settings: Setti
     rollout: Rollout = session.state
     rollout.drawing = episode.seconds
     usage = {"prompt": rollout.prompt, "response": len(rollout.mask), "sampled": sum(rollout.mask)}
-    return Record(episode.example, trace, trace.detail, files, sample, beta, usage)
-
-
-def prepare(item: Item, settings: Settings) -> tuple[TimedEpisode, tuple[str, ...]]:
-    """The episode of an item and the files of its images. Raises DataError."""
-    file, data_root = Path(item.file), Path(item.data_root) if item.data_root else None
-    example = load_frames(item.example, settings.profile.image, file, data_root)
-    files = tuple(str(find_image(name, file, data_root).resolve()) for name in example.image_paths)
-    # a held-out question is asked as in evaluation: there a repeated mark leads to the final answer
-    limits = Limits.of(settings.profile, example, stop_on_repeat=not item.held_out)
-    return TimedEpisode(example, settings.profile, limits), files
+    return Record(episode.example, trace, trace.detail, question.files, sample, beta, usage)
 
 
 @functools.cache

@@ -84,8 +84,8 @@ def _tracked(output: Path) -> int | None:
         return -1
 
 
-def read_checkpoint(path: Path, contents: Sequence[str] = CONTENTS) -> Checkpoint:
-    """Raises DataError that says why it is not whole."""
+def read_checkpoint(path: Path, contents: Sequence[str] = CONTENTS, last_written: str = "data.pt") -> Checkpoint:
+    """Raises DataError that says why it is not whole. `last_written` is verl's; EasyR1's has another name."""
     name = _FOLDER.fullmatch(path.name)
     if name is None or not path.is_dir():
         raise DataError("it is no folder global_step_N")
@@ -102,7 +102,7 @@ def read_checkpoint(path: Path, contents: Sequence[str] = CONTENTS) -> Checkpoin
             _check_whole(kinds.get(kind, {}).get(rank, path / "actor" / f"{kind}_world_size_{world}_rank_{rank}.pt"))
     if not (path / "actor" / "huggingface" / "config.json").is_file():
         raise DataError("actor/huggingface/config.json is missing")
-    _check_whole(path / "data.pt")  # written last
+    _check_whole(path / last_written)
     return Checkpoint(path, int(name[1]), world)
 
 

@@ -7,18 +7,14 @@ to `<rollouts>/<train or val>/step_NNNNNN/results.jsonl`.
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import transfer_queue
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
-from vilasr.data_check.writing import write
 from vilasr.training.grpo.metrics import rollout_metrics
-
-log = logging.getLogger(__name__)
+from vilasr.training.grpo.rows import keep
 
 _POLL = 0.2  # seconds; verl's own 2 are most of a step of a small model
 
@@ -57,13 +53,3 @@ class RecordingReplayBuffer(ReplayBuffer):
             self._kept = {path: [*earlier, *rows]}
             keep(path, self._kept[path])
         return batch, metrics
-
-
-def keep(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Writes the rows in order. Training goes on without them where they cannot be written."""
-    ordered = sorted(rows, key=lambda row: (row["id"], row["sample"]))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, "".join(json.dumps(row) + "\n" for row in ordered))
-    except OSError as exc:
-        log.error("%s: the episodes of this step could not be kept (%s)", path, exc)

@@ -1,0 +1,1 @@
+"""EasyR1 as a second engine."""

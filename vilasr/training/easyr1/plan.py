@@ -1,0 +1,150 @@
+"""What an EasyR1 run will be: its configuration, where it goes on from, and what must not have changed since."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from vilasr.prompts import Profile
+from vilasr.tasks import DataError
+from vilasr.training.easyr1.config import MODEL, OUTPUT, Composed
+from vilasr.training.grpo.checkpoints import Checkpoint, put_profile, read_checkpoint, steps_in
+from vilasr.training.grpo.profile import chosen_profile
+from vilasr.training.resume import RUN_FILE, compare_settings, set_aside, write_settings
+
+log = logging.getLogger(__name__)
+
+LAST_WRITTEN = "dataloader.pt"
+# What decides what is learned, or what EasyR1 could not go on with. A mapping counts with all that is in it.
+_KEYS = (
+    "algorithm",
+    "data.filter_overlong_prompts",
+    "data.max_prompt_length",
+    "data.max_response_length",
+    "data.rollout_batch_size",
+    "data.seed",
+    "data.shuffle",
+    *(f"worker.actor.{key}" for key in ("clip_ratio_dual", "clip_ratio_high", "clip_ratio_low", "global_batch_size")),
+    *(f"worker.actor.{key}" for key in ("loss_avg_mode", "loss_type", "max_grad_norm", "model.freeze_vision_tower")),
+    *(f"worker.actor.{key}" for key in ("model.lora", "optim", "ppo_epochs")),
+    *(f"worker.rollout.{key}" for key in ("n", "seed", "temperature", "top_k", "top_p")),
+)
+_OURS = ("beta", "held_out", "max_pixels", "turn_tokens")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`resume` is the checkpoint to go on from; `broken` are those cut off, each with the reason."""
+
+    composed: Composed
+    settings: Mapping[str, Any]
+    resume: Checkpoint | None
+    broken: tuple[tuple[Path, str], ...]
+
+    @property
+    def output(self) -> Path:
+        return self.composed.output
+
+    @property
+    def profile(self) -> Profile:
+        """Raises ProfileError."""
+        return profile_of(self.composed)
+
+    @property
+    def world(self) -> int:
+        return self.composed.value("trainer.nnodes") * self.composed.value("trainer.n_gpus_per_node")
+
+    def last_checkpoint(self) -> Checkpoint | None:
+        return _look(self.output)[0]
+
+    def complete(self) -> None:
+        """The profile goes beside the weights: whoever loads them must speak it."""
+        for _, path in steps_in(self.output):
+            if (path / "actor" / "huggingface").is_dir():
+                put_profile(path, self.profile.source)
+
+
+def profile_of(composed: Composed) -> Profile:
+    return chosen_profile(composed.ours.profile, composed.model, composed.ours.max_pixels)
+
+
+def make_plan(composed: Composed) -> Plan:
+    """Raises DataError."""
+    if not composed.value("trainer.find_last_checkpoint"):
+        named = composed.value("trainer.load_checkpoint_path")
+        resume, broken = (_named(Path(named)) if named else None), ()
+    else:
+        resume, broken = _look(composed.output)
+    plan = Plan(composed, _settings(composed), resume, broken)
+    if resume is not None and composed.value("trainer.find_last_checkpoint"):
+        compare_settings(
+            composed.output,
+            plan.settings,
+            f"Resume with the old ones, or choose another {OUTPUT}=...",
+        )
+    if resume is not None and resume.world != plan.world:
+        raise DataError(
+            f"{resume.path}: was written by {resume.world} processes, and EasyR1 cannot go on with {plan.world}; use "
+            f"{resume.world} GPUs, or start over elsewhere from its merged weights (utils/model_merger.py)"
+        )
+    return plan
+
+
+def prepare(plan: Plan) -> None:
+    """The output folder as the run needs it. What was cut off is set aside; a run that starts over leaves the old."""
+    output = plan.output
+    going_on = plan.composed.value("trainer.find_last_checkpoint")
+    if not going_on and (output / RUN_FILE).is_file():
+        set_aside(output, f"{output.name}.previous")
+    output.mkdir(parents=True, exist_ok=True)
+    for path, why in plan.broken:
+        log.warning("%s: %s", path, why)
+        set_aside(path, f"incomplete-{path.name}")
+    write_settings(output, plan.settings)
+
+
+def _look(output: Path) -> tuple[Checkpoint | None, tuple[tuple[Path, str], ...]]:
+    last, broken = None, []
+    for _, path in steps_in(output):
+        try:
+            last = read_checkpoint(path, last_written=LAST_WRITTEN)
+        except DataError as exc:
+            broken.append((path, str(exc)))
+    return last, tuple(broken)
+
+
+def _named(path: Path) -> Checkpoint:
+    try:
+        return read_checkpoint(path, last_written=LAST_WRITTEN)
+    except DataError as exc:
+        raise DataError(f"trainer.load_checkpoint_path: {path}: {exc}") from exc
+
+
+def _settings(composed: Composed) -> dict[str, Any]:
+    """As they stand in `vilasr_run.json`; files count by what is in them. Raises DataError."""
+    found: dict[str, Any] = {}
+    for key in _KEYS:
+        value = composed.value(key)
+        found[key] = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+    found |= {f"vilasr.{name}": getattr(composed.ours, name) for name in _OURS}
+    found[MODEL] = Path(composed.model).name
+    for key in ("data.train_files", "data.val_files"):
+        found[key] = _digest(composed.value(key), key)
+    found["vilasr.profile"] = hashlib.sha256(profile_of(composed).source.encode()).hexdigest()[:16]
+    return found
+
+
+def _digest(name: str | None, key: str) -> str | None:
+    if not name:
+        return None
+    try:
+        with Path(name).open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()[:16]
+    except OSError as exc:
+        raise DataError(f"{key}: {name} cannot be read ({exc.strerror}); unpack the archives with unzip.py") from exc

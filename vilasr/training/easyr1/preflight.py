@@ -1,0 +1,135 @@
+"""Looks before an EasyR1 run starts: what is installed, the model, the questions, batches and GPUs."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+from vilasr.checkpoints import inspect_checkpoint
+from vilasr.prompts import ProfileError
+from vilasr.tasks import DataError
+from vilasr.training.easyr1.config import MODEL
+from vilasr.training.easyr1.model_folder import is_new
+from vilasr.training.easyr1.plan import Plan
+from vilasr.training.findings import Finding, report
+from vilasr.training.grpo.questions import each_question
+from vilasr.training.processes import visible_gpus
+
+FLASH = "flash_attention_2"
+
+
+def preflight(plan: Plan) -> bool:
+    """Report through the log; False where the run should not start. Writes nothing."""
+    return report(_findings(plan))
+
+
+def _findings(plan: Plan) -> Iterator[Finding]:
+    """Every part by itself: what is wrong with one is no reason not to look at the others."""
+    for topic, part in (
+        ("gpus", _gpus),
+        ("keys", _keys),
+        ("model", _model),
+        ("data", _data),
+        ("batch", _batch),
+        ("run", _run),
+    ):
+        try:
+            yield from part(plan)
+        except (DataError, ProfileError, OSError) as exc:
+            yield Finding(topic, str(exc), bad=True)
+
+
+def _gpus(plan: Plan) -> Iterator[Finding]:
+    wanted, found = plan.composed.value("trainer.n_gpus_per_node"), visible_gpus()
+    if found < wanted:
+        text = f"{found} visible here, trainer.n_gpus_per_node={wanted}: EasyR1 needs one for each process"
+        yield Finding("gpus", text, bad=True)
+
+
+def _keys(plan: Plan) -> Iterator[Finding]:
+    value, attention = plan.composed.value, plan.composed.ours.attention
+    if importlib.util.find_spec("flash_attn") is None:
+        if attention == FLASH:
+            text = "vilasr.attention: flash-attn is not installed; install it, or use vilasr.attention=sdpa "
+            yield Finding("keys", f"{text}worker.actor.padding_free=false", bad=True)
+        elif value("worker.actor.padding_free"):
+            text = "worker.actor.padding_free=true: EasyR1 calls flash-attn for it, which is not installed; use false"
+            yield Finding("keys", text, bad=True)
+    if value("worker.rollout.val_override_config").get("n", 1) != 1:
+        yield Finding("keys", "worker.rollout.val_override_config.n must be 1: validation counts on it", bad=True)
+    for key in ("data.min_pixels", "data.max_pixels"):
+        if value(key) is not None:
+            text = f"{key} must be null: images have their final size, and marks are in its pixels"
+            yield Finding("keys", text, bad=True)
+    if value("algorithm.adv_estimator") == "remax":
+        yield Finding("keys", "algorithm.adv_estimator=remax: its greedy baseline is not supported", bad=True)
+
+
+def _model(plan: Plan) -> Iterator[Finding]:
+    path = Path(plan.composed.model)
+    if not path.is_dir():
+        if path.is_absolute():
+            raise DataError(f"{MODEL}: no folder {path}; train the stage before, or name another {MODEL}=...")
+        yield Finding("model", f"{path} comes from the hub")
+        return
+    found = inspect_checkpoint(path)
+    new = "; saved by transformers 5, it is translated for EasyR1's version 4" if is_new(path) else ""
+    yield Finding("model", f"{path} is whole, made for {found.context:,} tokens{new}")
+    length = plan.composed.value("data.max_prompt_length") + plan.composed.value("data.max_response_length")
+    if length > found.context:
+        text = f"data.max_prompt_length + max_response_length = {length:,}, more than the model's {found.context:,}"
+        yield Finding("model", text, bad=True)
+    images = plan.profile.budget.images
+    if plan.composed.value("worker.rollout.limit_images") < images:
+        text = f"worker.rollout.limit_images must be {images} or more: an episode may hold so many"
+        yield Finding("model", text, bad=True)
+
+
+def _data(plan: Plan) -> Iterator[Finding]:
+    value, ours = plan.composed.value, plan.composed.ours
+    counts = {"questions": 0, "left out": 0}
+    for found in each_question([Path(value("data.train_files"))], ours.data_root):
+        counts["left out" if isinstance(found, tuple) else "questions"] += 1
+    held = 0 if value("data.val_files") else ours.held_out
+    left = counts["questions"] - held
+    text = f"{counts['questions']:,} questions, {held} of them held out, {counts['left out']} unusable"
+    yield Finding("data", text, bad=left < value("data.rollout_batch_size"))
+    if not value("data.val_files") and not held:
+        text = "data.val_files is empty, and vilasr.held_out is 0: EasyR1 needs a validation set"
+        yield Finding("data", text, bad=True)
+
+
+def _batch(plan: Plan) -> Iterator[Finding]:
+    """EasyR1 checks the same with a traceback, after Ray and the model have started."""
+    value, world = plan.composed.value, plan.world
+    n, questions, update = (
+        value(key) for key in ("worker.rollout.n", "data.rollout_batch_size", "worker.actor.global_batch_size")
+    )
+    device, size = update * n // world, f"data.rollout_batch_size={questions} is no multiple of"
+    wrong = {
+        "worker.rollout.n must be more than 1 for GRPO": n < 2,
+        f"{size} worker.actor.global_batch_size={update}": questions % update,
+        f"{size} {world} GPUs": questions % world,
+        f"worker.actor.global_batch_size x n = {update * n} is no multiple of {world} GPUs": update * n % world,
+        f"{device} episodes a GPU and update are no multiple of micro_batch_size_per_device_for_update": (
+            device % value("worker.actor.micro_batch_size_per_device_for_update")
+        ),
+        "worker.rollout.max_num_batched_tokens is less than prompt and response together": (
+            value("worker.rollout.max_num_batched_tokens")
+            < value("data.max_prompt_length") + value("data.max_response_length")
+        ),
+        f"{world} GPUs are no multiple of worker.rollout.tensor_parallel_size": (
+            world % value("worker.rollout.tensor_parallel_size")
+        ),
+    }
+    yield from (Finding("batch", text, bad=True) for text, is_so in wrong.items() if is_so)
+
+
+def _run(plan: Plan) -> Iterator[Finding]:
+    value = plan.composed.value
+    for path, why in plan.broken:
+        yield Finding("run", f"{path.name} is cut off ({why}): it will be set aside")
+    start = f"goes on from {plan.resume.path}" if plan.resume else "starts from the model"
+    text = f"would run: {value('data.rollout_batch_size')} questions a step x {value('worker.rollout.n')} episodes, on "
+    yield Finding("run", f"{text}{plan.world} GPUs; checkpoints every {value('trainer.save_freq')} steps; {start}")
