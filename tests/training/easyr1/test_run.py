@@ -16,7 +16,7 @@ from vilasr.training.recipe import ROOT
 pytestmark = pytest.mark.engine
 
 RECIPE = ROOT / "train/rl/nano/config_grpo_easyr1.yaml"
-SMALL = ["vilasr.held_out=4", "data.val_batch_size=4", "worker.rollout.n=2", "data.max_response_length=1024"]
+SMALL = ["vilasr.held_out=2", "data.val_batch_size=2", "worker.rollout.n=2", "data.max_response_length=1024"]
 SMALL += ["worker.actor.micro_batch_size_per_device_for_update=2", "worker.actor.optim.lr=1e-3", "trainer.save_freq=1"]
 SMALL += ["worker.actor.micro_batch_size_per_device_for_experience=2", "trainer.save_limit=-1", "trainer.val_freq=2"]
 
@@ -31,21 +31,9 @@ def model(_learned) -> Path:
 
 
 @pytest.fixture(scope="module")
-def mazes(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("mazes")
-    tool = [
-        sys.executable,
-        str(ROOT / "tools/make_mazes.py"),
-        "--out",
-        str(folder),
-        "--split",
-        "train",
-        "--count",
-        "24",
-    ]
-    tool += ["--sizes", "3", "--image-size", "84", "--formats", "rl", "--profile", "vilasr/profiles/nano.yaml"]
-    subprocess.run(tool, cwd=ROOT, check=True, capture_output=True)
-    return folder / "rl/vilasr_rl_data.jsonl"
+def mazes(_learned) -> Path:
+    """Ten, of which it knows eight: samples of a question differ in their reward."""
+    return _learned / "data/rl/vilasr_rl_data.jsonl"
 
 
 def train(easyr1: Any, model: Path, mazes: Path, output: Path, *overrides: str, world: int = 1) -> Any:
@@ -88,8 +76,8 @@ def test_steps_of_grpo_saved_and_gone_on_from(easyr1, model, mazes, tmp_path, wo
     for row in rows(output, "train", 1):
         pairs.setdefault(row["id"], []).append(json.dumps([step["text"] for step in row["steps"]]))
     assert any(len(set(texts)) == 2 for texts in pairs.values()), "all samples of a question are the same"
-    assert len(rows(output, "val", 2)) == 4
-    assert found[1]["actor/grad_norm"] > 0
+    assert len(rows(output, "val", 2)) == 2
+    assert max(found[step]["actor/grad_norm"] for step in (1, 2)) > 0
 
     done = train(easyr1, model, mazes, output, "trainer.max_steps=3", "trainer.val_before_train=false", world=world)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -130,7 +118,7 @@ def test_what_cannot_run_is_told_before(easyr1, model, mazes, tmp_path):
         "flash-attn is not installed; install it, or use vilasr.attention=sdpa worker.actor.padding_free=false",
         "data.max_pixels must be null",
         "data.rollout_batch_size=4 is no multiple of worker.actor.global_batch_size=3",
-        "24 questions, 16 of them held out, 0 unusable",
+        "10 questions, 16 of them held out, 0 unusable",
         "nothing was started",
     ):
         assert told in done.stderr, done.stderr[-3000:]

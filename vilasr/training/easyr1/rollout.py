@@ -56,7 +56,7 @@ class VllmSteps:
             raise RuntimeError("vLLM has lost a request")
         ended = []
         for output in self._engine.step():
-            if not output.finished:
+            if not output.finished or not output.request_id.startswith(self._call):
                 continue
             name = output.request_id.removeprefix(f"{self._call}/")
             completion = output.outputs[0]
