@@ -1,9 +1,12 @@
-"""What of the environment does not go to other nodes, as it would stand in Ray's logs."""
+"""What of the environment goes to other nodes, and what does not, as it would stand in Ray's logs."""
 
 from __future__ import annotations
 
 import re
 
+# Of these the user's own go to the other nodes too; what looks like a secret does not.
+PASSED_ON = ("CUBLAS_", "GLOO_", "HF_", "NCCL_", "OMP_", "PYTORCH_", "RAY_DEDUP", "SWANLAB_", "TENSORBOARD_", "TORCH")
+PASSED_ON += ("VERL_", "VLLM_", "WANDB_")
 _WORDS = ("KEY", "PASSWORD", "SECRET", "TOKEN")
 _CREDENTIALS = re.compile(r"://[^/\s@]*@")  # of a URL, as in ://user:password@
 

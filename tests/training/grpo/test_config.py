@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from vilasr.tasks import DataError
 from vilasr.training.grpo import nodes as module
 from vilasr.training.grpo.config import RECIPES, compose, overridden_keys, own_keys, value_of, whole_number
-from vilasr.training.grpo.nodes import Nodes, authentication, find_nodes, running_cluster
+from vilasr.training.grpo.nodes import Nodes, find_nodes, running_cluster
+from vilasr.training.ray_token import authentication
 from vilasr.training.recipe import ROOT
 
 pytestmark = pytest.mark.engine  # verl's configuration, composed again and again

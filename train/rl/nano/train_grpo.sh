@@ -3,5 +3,7 @@
 # Settings, from the environment: those of train/rl/train_grpo.sh
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-export CONFIG=${CONFIG:-$HERE/config_grpo.yaml}
+ROOT=$(cd "$HERE/../../.." && pwd)
+. "$HERE/../engine.sh"
+export CONFIG=${CONFIG:-$HERE/$recipe}
 exec bash "$HERE/../train_grpo.sh" "$@"

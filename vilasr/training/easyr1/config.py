@@ -56,6 +56,10 @@ def compose(recipe: Path, overrides: Sequence[str]) -> Composed:
     for text in overrides:
         if "=" not in text:
             raise DataError(f"{text!r}: overrides are written key=value")
+        try:
+            OmegaConf.from_dotlist([text])
+        except (YAMLError, OmegaConfBaseException) as exc:
+            raise DataError(f"{text!r}: cannot be read ({str(exc).splitlines()[0]})") from exc
     try:
         given = OmegaConf.from_dotlist(list(overrides))
         # A mapping of typed sections: EasyR1's own root would take no section of ours.
@@ -64,6 +68,8 @@ def compose(recipe: Path, overrides: Sequence[str]) -> Composed:
         schema = OmegaConf.create({**OmegaConf.structured(PPOConfig()), "vilasr": section})
         for key in [key for config in (found, given) for key in config if key not in schema]:
             raise DataError(f"{recipe.name}: there is no section {key!r}; there are {', '.join(map(str, schema))}")
+        for key in [key for config in (found, given) for key in config if not isinstance(config[key], DictConfig)]:
+            raise DataError(f"{recipe.name}: {key}: must be a mapping of keys, as in {key}.name=value")
         merged: Any = OmegaConf.merge(schema, _with_paths(found, ROOT), _with_paths(given, Path.cwd()))
         resolved: Any = OmegaConf.to_container(merged, resolve=True)
         ours = RunSettings(**resolved.pop("vilasr"))

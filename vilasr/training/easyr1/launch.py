@@ -28,6 +28,7 @@ from vilasr.training.easyr1.plan import Plan, make_plan, prepare
 from vilasr.training.easyr1.preflight import preflight
 from vilasr.training.grpo import metric_lines
 from vilasr.training.processes import wait_for
+from vilasr.training.ray_token import authentication
 from vilasr.training.recipe import ROOT
 from vilasr.training.resume import claim
 
@@ -82,8 +83,11 @@ def process_environment(plan: Plan, environment: Mapping[str, str]) -> dict[str,
     if Path(plan.composed.model).is_dir():
         found |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     found |= environment
-    paths = [str(ROOT), environment.get("EASYR1_HOME", ""), environment.get("PYTHONPATH", "")]
+    home = environment.get("EASYR1_HOME", "")
+    paths = [str(ROOT), str(Path(home).resolve()) if home else "", environment.get("PYTHONPATH", "")]
     found["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    if "RAY_ADDRESS" in found:
+        found |= authentication(environment)
     return found | plan.composed.ours.to_variable()
 
 
@@ -97,8 +101,7 @@ def run(plan: Plan) -> int:
             translated = as_version_4(model, plan.output / TRANSLATED)
             log.info("%s was saved by transformers 5; %s is the same for version 4", model, translated)
             OmegaConf.update(theirs, MODEL, str(translated))
-        if plan.resume is not None:
-            OmegaConf.update(theirs, "trainer.load_checkpoint_path", str(plan.resume.path))
+        OmegaConf.update(theirs, "trainer.load_checkpoint_path", str(plan.resume.path) if plan.resume else None)
         OmegaConf.update(theirs, "trainer.find_last_checkpoint", False)
         file = plan.output / CONFIG
         write(file, OmegaConf.to_yaml(theirs))
@@ -111,7 +114,8 @@ def run(plan: Plan) -> int:
             plan.complete()
         if status:
             again = plan.last_checkpoint()
-            how = f"the same command goes on from {again.path}" if again else "no checkpoint was written yet"
+            same = "the same command" if plan.own else "the same command without trainer.find_last_checkpoint=false"
+            how = f"{same} goes on from {again.path}" if again else "no checkpoint was written yet"
             log.error("training ended with status %d; %s", status, how)
         else:
             log.info("training ended; checkpoints: %s", plan.output)
@@ -132,7 +136,7 @@ def main(arguments: Sequence[str]) -> int:
             raise DataError(f"PREFLIGHT is {checks!r}; it may be {', '.join(PREFLIGHTS)}")
         find_easyr1(os.environ)
         composed: Composed = compose(recipe, overrides)
-        plan = make_plan(composed)
+        plan = make_plan(composed, os.environ)
         if (checks != "off" or dry) and not preflight(plan):
             log.error("nothing was started; PREFLIGHT=off would start nevertheless")
             return 1

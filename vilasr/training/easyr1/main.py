@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 
 import ray
 import verl.trainer.main as easyr1
@@ -20,6 +21,7 @@ from vilasr.training.easyr1.reward import RecordReward
 from vilasr.training.easyr1.run_settings import VARIABLE
 from vilasr.training.easyr1.trainer import DrawingTrainer
 from vilasr.training.easyr1.worker import DrawingWorker
+from vilasr.training.secret_values import PASSED_ON, has_credentials, secret_name
 
 # Besides ours, what EasyR1 itself sets where it starts Ray.
 _THEIRS = {
@@ -34,16 +36,27 @@ _THEIRS = {
 HOOK = "VILASR_EASYR1_HOOK"  # a function, as module.name, that each of Ray's processes calls first
 
 
+def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Of Ray's processes on all nodes: those of a cluster have the environment of `ray start`."""
+    wanted = ("PYTHONPATH", "TRANSFORMERS_OFFLINE", VARIABLE)
+    passed = {
+        name: value
+        for name, value in environment.items()
+        if (name in wanted or (name.startswith(PASSED_ON) and not secret_name(name))) and not has_credentials(value)
+    }
+    return {**_THEIRS, **passed}
+
+
 def start_ray() -> None:
-    runtime: dict = {"env_vars": {**_THEIRS, VARIABLE: os.environ[VARIABLE]}}
-    options: dict = {"include_dashboard": False}
+    """A cluster that RAY_ADDRESS names, else one of this machine; never one that Ray has found by itself."""
+    runtime: dict = {"env_vars": worker_environment(os.environ)}
+    options: dict = {}
     if hook := os.environ.get(HOOK):
         runtime["worker_process_setup_hook"] = hook
     if "RAY_ADDRESS" not in os.environ:
+        options |= {"address": "local", "include_dashboard": False}
         if gpus := os.environ.get("VILASR_EASYR1_GPUS"):  # on a machine without: Ray is to believe in so many
             options |= {"num_gpus": int(gpus), "num_cpus": max(8, os.cpu_count() or 1)}
-    else:
-        runtime["env_vars"]["PYTHONPATH"] = os.environ["PYTHONPATH"]
     ray.init(runtime_env=runtime, **options)
 
 

@@ -99,6 +99,18 @@ def processor_part(processor: Mapping[str, Any], name: str, file: Path) -> dict[
     return made
 
 
+def image_limits(model: Path) -> tuple[int, int]:
+    """(least, most) pixels of an image that the model's own processor leaves as it is. Raises DataError."""
+    if (model / _PROCESSOR).is_file():
+        found = _read(model / _PROCESSOR).get("image_processor") or {}
+    else:
+        found = _read(model / _IMAGES)
+    size = found.get("size") or {}
+    least = found.get("min_pixels") or size.get("shortest_edge") or 0
+    most = found.get("max_pixels") or size.get("longest_edge") or 1 << 62
+    return int(least), int(most)
+
+
 def _text_of(found: Mapping[str, Any]) -> Mapping[str, Any]:
     text = found.get("text_config")
     return text if isinstance(text, dict) else found

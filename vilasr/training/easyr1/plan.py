@@ -14,8 +14,9 @@ from omegaconf import OmegaConf
 from vilasr.prompts import Profile
 from vilasr.tasks import DataError
 from vilasr.training.easyr1.config import MODEL, OUTPUT, Composed
-from vilasr.training.grpo.checkpoints import Checkpoint, put_profile, read_checkpoint, steps_in
+from vilasr.training.grpo.checkpoints import Checkpoint, put_profile, read_checkpoint, set_aside_later, steps_in
 from vilasr.training.grpo.profile import chosen_profile
+from vilasr.training.recipe import ROOT
 from vilasr.training.resume import RUN_FILE, compare_settings, set_aside, write_settings
 
 log = logging.getLogger(__name__)
@@ -27,12 +28,13 @@ _KEYS = (
     "data.filter_overlong_prompts",
     "data.max_prompt_length",
     "data.max_response_length",
+    "data.mini_rollout_batch_size",
     "data.rollout_batch_size",
     "data.seed",
     "data.shuffle",
     *(f"worker.actor.{key}" for key in ("clip_ratio_dual", "clip_ratio_high", "clip_ratio_low", "global_batch_size")),
     *(f"worker.actor.{key}" for key in ("loss_avg_mode", "loss_type", "max_grad_norm", "model.freeze_vision_tower")),
-    *(f"worker.actor.{key}" for key in ("model.lora", "optim", "ppo_epochs")),
+    *(f"worker.actor.{key}" for key in ("model.lora", "optim", "ppo_epochs", "tau_negative", "tau_positive")),
     *(f"worker.rollout.{key}" for key in ("n", "seed", "temperature", "top_k", "top_p")),
 )
 _OURS = ("beta", "held_out", "max_pixels", "turn_tokens")
@@ -40,12 +42,14 @@ _OURS = ("beta", "held_out", "max_pixels", "turn_tokens")
 
 @dataclass(frozen=True)
 class Plan:
-    """`resume` is the checkpoint to go on from; `broken` are those cut off, each with the reason."""
+    """`resume` is the checkpoint to go on from; `broken` are those cut off, each with the reason. With `own` a run goes
+    on from its own last checkpoint; without it starts over, or from the one that is named."""
 
     composed: Composed
     settings: Mapping[str, Any]
     resume: Checkpoint | None
     broken: tuple[tuple[Path, str], ...]
+    own: bool = True
 
     @property
     def output(self) -> Path:
@@ -74,15 +78,19 @@ def profile_of(composed: Composed) -> Profile:
     return chosen_profile(composed.ours.profile, composed.model, composed.ours.max_pixels)
 
 
-def make_plan(composed: Composed) -> Plan:
+def make_plan(composed: Composed, environment: Mapping[str, str]) -> Plan:
     """Raises DataError."""
-    if not composed.value("trainer.find_last_checkpoint"):
-        named = composed.value("trainer.load_checkpoint_path")
-        resume, broken = (_named(Path(named)) if named else None), ()
-    else:
-        resume, broken = _look(composed.output)
-    plan = Plan(composed, _settings(composed), resume, broken)
-    if resume is not None and composed.value("trainer.find_last_checkpoint"):
+    # A job that Slurm starts again goes on, whatever its first start was told.
+    own = composed.value("trainer.find_last_checkpoint") or bool(environment.get("SLURM_RESTART_COUNT"))
+    named = composed.value("trainer.load_checkpoint_path")
+    resume, broken = _look(composed.output) if own else (None, ())
+    goes_on = resume is not None
+    if named and resume is None:
+        resume = _named(Path(named))
+    elif named:
+        log.info("%s: goes on from there; trainer.load_checkpoint_path was for the first start", composed.output)
+    plan = Plan(composed, _settings(composed), resume, broken, own)
+    if goes_on:
         compare_settings(
             composed.output,
             plan.settings,
@@ -99,8 +107,10 @@ def make_plan(composed: Composed) -> Plan:
 def prepare(plan: Plan) -> None:
     """The output folder as the run needs it. What was cut off is set aside; a run that starts over leaves the old."""
     output = plan.output
-    going_on = plan.composed.value("trainer.find_last_checkpoint")
-    if not going_on and (output / RUN_FILE).is_file():
+    if not plan.own and plan.resume is not None and plan.resume.path.resolve().parent == output.resolve():
+        set_aside_later(output, plan.resume.step)  # one goes back: those after it are another branch
+    elif not plan.own and (output / RUN_FILE).is_file():
+        _check_output(plan)
         set_aside(output, f"{output.name}.previous")
     output.mkdir(parents=True, exist_ok=True)
     for path, why in plan.broken:
@@ -109,14 +119,35 @@ def prepare(plan: Plan) -> None:
     write_settings(output, plan.settings)
 
 
+def _check_output(plan: Plan) -> None:
+    """Raises DataError for a folder to be set aside that holds what the training needs."""
+    output = plan.output.resolve()
+    for path in (Path(plan.composed.model), Path(plan.composed.value("data.train_files")), Path.cwd(), ROOT):
+        if path.exists() and (path.resolve() == output or output in path.resolve().parents):
+            raise DataError(f"{OUTPUT}: {output} is or holds {path}, which the training needs; choose another folder")
+
+
 def _look(output: Path) -> tuple[Checkpoint | None, tuple[tuple[Path, str], ...]]:
     last, broken = None, []
     for _, path in steps_in(output):
         try:
             last = read_checkpoint(path, last_written=LAST_WRITTEN)
         except DataError as exc:
+            if _weights_alone(path):
+                raise DataError(
+                    f"{path}: was saved with trainer.save_model_only=true, and has no state to go on from; start "
+                    f"elsewhere from its merged weights (utils/model_merger.py), or choose another {OUTPUT}=..."
+                ) from exc
             broken.append((path, str(exc)))
     return last, tuple(broken)
+
+
+def _weights_alone(path: Path) -> bool:
+    try:
+        read_checkpoint(path, contents=("model",), last_written=LAST_WRITTEN)
+    except DataError:
+        return False
+    return not list((path / "actor").glob("optim_*"))
 
 
 def _named(path: Path) -> Checkpoint:

@@ -15,6 +15,7 @@ from tensordict import TensorDict
 from verl.models.transformers.qwen2_vl import get_rope_index
 from verl.protocol import DataProto
 from verl.workers.rollout.vllm_rollout_spmd import vLLMRollout
+from vllm.lora.request import LoRARequest
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from vilasr.engines.chat import ChatTokens
@@ -31,11 +32,13 @@ ITEM = "item"  # what our dataset puts beside the (empty) images of a question
 
 
 class VllmSteps:
-    """`vilasr.training.easyr1.play.Steps` by vLLM's engine. `base` are the sampling parameters of all replies."""
+    """`vilasr.training.easyr1.play.Steps` by vLLM's engine. `base` are the sampling parameters of all replies,
+    `lora` is the adapter that samples, if one is trained."""
 
-    def __init__(self, engine: Any, base: SamplingParams, chat: ChatTokens) -> None:
+    def __init__(self, engine: Any, base: SamplingParams, chat: ChatTokens, lora: LoRARequest | None = None) -> None:
         self._engine = engine
         self._base = base
+        self._lora = lora
         self._stop = [chat.end, chat.end_of_text, *sorted(chat.forbidden)]
         self._call = uuid.uuid4().hex  # an aborted call must not answer a later one
 
@@ -49,7 +52,7 @@ class VllmSteps:
         params.logit_bias = None
         params.stop_token_ids = self._stop
         prompt = {"prompt_token_ids": ids, "multi_modal_data": {"image": images}}
-        self._engine.add_request(f"{self._call}/{name}", prompt, params)
+        self._engine.add_request(f"{self._call}/{name}", prompt, params, lora_request=self._lora)
 
     def step(self) -> list[Sampled]:
         if not self._engine.has_unfinished_requests():
@@ -92,7 +95,7 @@ class DrawingRollout(vLLMRollout):
         with self.update_sampling_params(**prompts.meta_info):
             base = self.sampling_params
             seed = f"{base.seed}:{self._calls}"
-            steps = VllmSteps(self.inference_engine.llm_engine, base, self.chat)
+            steps = VllmSteps(self.inference_engine.llm_engine, base, self.chat, self._adapter())
             played = play(items, base.n, steps, self.chat, self.settings.of_call(seed))
         tensors = make_tensors(
             played,
@@ -105,6 +108,11 @@ class DrawingRollout(vLLMRollout):
         batch = TensorDict(tensors, batch_size=len(played))
         objects = make_objects(played, uuid.uuid4().hex)
         return DataProto(batch=batch, non_tensor_batch=objects, meta_info=prompts.meta_info)
+
+    def _adapter(self) -> LoRARequest | None:
+        """The one EasyR1 has carried to vLLM, as its own rollout names it; its weights are there already."""
+        there = list(self.inference_engine.llm_engine.list_loras()) if self.lora_kwargs else []
+        return LoRARequest(lora_name=f"{there[0]}", lora_int_id=there[0], lora_path="/carried") if there else None
 
     def _rope(self, ids: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:
         return get_rope_index(self.processor, input_ids=ids, image_grid_thw=grids, attention_mask=torch.ones_like(ids))

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from vilasr.tasks import DataError
 
 VARIABLE = "VILASR_EASYR1"
-ATTENTIONS = ("flash_attention_2", "sdpa", "torch_flash_varlen")
+ATTENTIONS = ("flash_attention_2", "sdpa")
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,12 @@ class RunSettings:
     attention: str = "flash_attention_2"
 
     def __post_init__(self) -> None:
+        for name in ("max_pixels", "turn_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise DataError(f"vilasr.{name}: {value} must be at least 1, or null")
+        if self.held_out < 0:
+            raise DataError(f"vilasr.held_out: {self.held_out} must not be negative")
         if self.attention not in ATTENTIONS:
             raise DataError(f"vilasr.attention: {self.attention!r} must be one of {', '.join(ATTENTIONS)}")
 

@@ -14,12 +14,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import verl.trainer.ray_trainer as ray_trainer
+from verl.utils.checkpoint import CHECKPOINT_TRACKER
 
 from vilasr.training.easyr1.batch import ROW, SCORES, SECONDS
 from vilasr.training.easyr1.run_settings import RunSettings
 from vilasr.training.easyr1.worker import LOGPROB_DIFFERENCE, replaced
+from vilasr.training.grpo.checkpoints import put_profile
 from vilasr.training.grpo.metric_lines import METRICS
 from vilasr.training.grpo.metrics import rollout_metrics
+from vilasr.training.grpo.profile import chosen_profile
 from vilasr.training.grpo.rows import keep
 
 
@@ -66,6 +69,25 @@ class DrawingTrainer(ray_trainer.RayPPOTrainer):
 
         group.compute_log_probs = compute_log_probs
 
+    def _load_checkpoint(self) -> None:
+        """EasyR1 takes the best step, which it keeps, from its tracker only where it finds the checkpoint by itself."""
+        super()._load_checkpoint()
+        output, named = Path(self.config.trainer.save_checkpoint_path), self.config.trainer.load_checkpoint_path
+        tracker = output / CHECKPOINT_TRACKER
+        if named is None or Path(named).resolve().parent != output.resolve() or not tracker.is_file():
+            return
+        told = json.loads(tracker.read_text(encoding="utf-8"))
+        best = told.get("best_global_step")
+        if best is not None and best <= self.global_step:
+            self.best_global_step, self.best_val_reward_score = best, told["best_val_reward_score"]
+
+    def _save_checkpoint(self) -> None:
+        """The profile goes beside the weights: whoever loads them must speak it."""
+        super()._save_checkpoint()
+        ours = RunSettings.from_environment(os.environ)
+        profile = chosen_profile(ours.profile, self.config.worker.actor.model.model_path, ours.max_pixels)
+        put_profile(Path(self.config.trainer.save_checkpoint_path) / f"global_step_{self.global_step}", profile.source)
+
     def _make_batch_data(self, metrics: dict[str, Any]) -> Any:
         batch = super()._make_batch_data(metrics)
         metrics.update(self._told([batch], "train"))
@@ -84,7 +106,8 @@ class DrawingTrainer(ray_trainer.RayPPOTrainer):
         manager = self.val_reward_fn
 
         def remote(batch: Any) -> Any:
-            seen.append(SimpleNamespace(non_tensor_batch=dict(batch.non_tensor_batch)))
+            told = {name: batch.non_tensor_batch[name] for name in (ROW, SCORES, SECONDS)}  # not the images
+            seen.append(SimpleNamespace(non_tensor_batch=told))
             return manager.compute_reward.remote(batch)
 
         self.val_reward_fn = SimpleNamespace(compute_reward=SimpleNamespace(remote=remote))

@@ -57,10 +57,6 @@ def with_attention(auto: Any, attention: str) -> Any:
 class _Drawing(Worker):
     def _build_model_optimizer(self, *args: Any, **kwargs: Any) -> None:
         attention = RunSettings.from_environment(os.environ).attention
-        if attention == "torch_flash_varlen":
-            from vilasr.training.varlen_attention import register as register_attention
-
-            register_attention()
         chosen = with_attention(fsdp_workers.AutoModelForImageTextToText, attention)
         with replaced(fsdp_workers, AutoModelForImageTextToText=chosen):
             super()._build_model_optimizer(*args, **kwargs)  # type: ignore[misc] # FSDPWorker's
@@ -84,11 +80,12 @@ class _Drawing(Worker):
     @register(dispatch_mode=Dispatch.DP_COMPUTE_PROTO)
     def compute_log_probs(self, data: DataProto) -> DataProto:
         """The actor's, and how far they are from vLLM's. Only at temperature 1 are both of the same distribution."""
+        # before: with ulysses EasyR1 gathers the rows of other ranks into `data`
+        sampled, theirs = data.batch["response_mask"].bool().cpu(), data.batch["rollout_log_probs"].cpu()
         output = super().compute_log_probs(data)  # type: ignore[misc] # FSDPWorker's
         if self.config.rollout.temperature != 1.0:  # type: ignore[attr-defined] # FSDPWorker's
             return output
-        sampled = data.batch["response_mask"].bool().cpu()
-        difference = (output.batch["old_log_probs"].cpu() - data.batch["rollout_log_probs"].cpu()).abs()
+        difference = (output.batch["old_log_probs"].cpu() - theirs).abs()
         output.batch[LOGPROB_DIFFERENCE] = difference.masked_fill(~sampled, 0.0)
         return output
 

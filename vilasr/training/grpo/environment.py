@@ -14,12 +14,9 @@ from vilasr.training.grpo.config import MODEL, OUTPUT, value_of
 from vilasr.training.grpo.metric_lines import METRICS
 from vilasr.training.grpo.nodes import authentication
 from vilasr.training.recipe import ROOT
-from vilasr.training.secret_values import has_credentials, secret_name
+from vilasr.training.secret_values import PASSED_ON, has_credentials, secret_name
 
 _MODULES = "VERL_USE_EXTERNAL_MODULES"
-# Of these the user's own go to the other nodes too; what looks like a secret does not, it would be in the logs.
-_PASSED_ON = ("CUBLAS_", "GLOO_", "HF_", "NCCL_", "OMP_", "PYTORCH_", "RAY_DEDUP", "SWANLAB_", "TENSORBOARD_", "TORCH")
-_PASSED_ON += ("VERL_", "VLLM_", "WANDB_")
 _LOCAL = ("num_cpus", "num_gpus", "resources", "labels", "object_store_memory", "_temp_dir", "_system_config")
 
 
@@ -79,7 +76,7 @@ def passed_on(config: DictConfig, environment: Mapping[str, str]) -> dict[str, s
     return {
         name: value
         for name, value in sorted(environment.items())
-        if (name in wanted or (name.startswith(_PASSED_ON) and not secret_name(name))) and not has_credentials(value)
+        if (name in wanted or (name.startswith(PASSED_ON) and not secret_name(name))) and not has_credentials(value)
     }
 
 

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from vilasr.tasks import DataError
 from vilasr.training.grpo.config import value_of, whole_number
 from vilasr.training.processes import visible_gpus
+from vilasr.training.ray_token import authentication
 
 NODES, GPUS = "trainer.nnodes", "trainer.n_gpus_per_node"
 _ASK = """import json, sys, ray
@@ -112,15 +113,6 @@ def running_cluster(environment: Mapping[str, str]) -> str | None:
             raise DataError("RAY_ADDRESS=auto, but no Ray cluster is running on this machine") from None
         return None
     return address
-
-
-def authentication(environment: Mapping[str, str]) -> dict[str, str]:
-    """Ray takes a token that is there for a cluster it finds itself, but not for one that is named by its address."""
-    if environment.get("RAY_AUTH_MODE"):
-        return {}
-    there = environment.get("RAY_AUTH_TOKEN") or environment.get("RAY_AUTH_TOKEN_PATH")
-    there = there or Path(os.path.expanduser("~/.ray/auth_token")).is_file()
-    return {"RAY_AUTH_MODE": "token"} if there else {}
 
 
 def ask_cluster(address: str, environment: Mapping[str, str]) -> list[tuple[int, int]]:
