@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.golden import picture
 from vilasr.tasks import DataError
-from vilasr.training.easyr1.model_folder import as_version_4, config, is_new, tokenizer
+from vilasr.training.easyr1.model_folder import as_version_4, config, image_limits, is_new, tokenizer
 
 ROPE = {"mrope_section": [2, 3, 3], "rope_theta": 5e4, "rope_type": "default"}
 NEW = {
@@ -248,3 +248,20 @@ def test_both_versions_see_the_same(nano, tmp_path):
     for (ids, grid, logits), (ids_4, grid_4, logits_4) in zip(seen, seen_4, strict=True):
         assert (ids, grid) == (ids_4, grid_4)
         assert np.abs(np.array(logits) - np.array(logits_4)).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("files", "limits"),
+    [
+        (
+            {"processor_config.json": {"image_processor": {"size": {"shortest_edge": 3136, "longest_edge": 50176}}}},
+            (3136, 50176),
+        ),
+        ({"preprocessor_config.json": {"min_pixels": 784, "max_pixels": 9000}}, (784, 9000)),
+        ({"preprocessor_config.json": {}}, (0, 1 << 62)),
+    ],
+)
+def test_what_images_the_processor_leaves_as_they_are(tmp_path, files, limits):
+    for name, values in files.items():
+        (tmp_path / name).write_text(json.dumps(values))
+    assert image_limits(tmp_path) == limits

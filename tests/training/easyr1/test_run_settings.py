@@ -46,12 +46,18 @@ def test_attentions(attention):
     assert RunSettings(attention=attention).attention == attention
 
 
-@pytest.mark.parametrize("attention", ["eager", "", "flash_attention_3", None])
+@pytest.mark.parametrize("attention", ["eager", "", "torch_flash_varlen", None])
 def test_an_attention_there_is_none_of(attention):
-    with pytest.raises(DataError, match=r"vilasr\.attention: .* must be one of flash_attention_2, sdpa, torch_flash"):
+    with pytest.raises(DataError, match=r"vilasr\.attention: .* must be one of flash_attention_2, sdpa$"):
         RunSettings(attention=attention)
 
 
 def test_it_cannot_be_changed():
     with pytest.raises(FrozenInstanceError):
         RunSettings().beta = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("name", "value"), [("max_pixels", 0), ("turn_tokens", -5), ("held_out", -1)])
+def test_numbers_that_cannot_be(name, value):
+    with pytest.raises(DataError, match=rf"vilasr\.{name}: {value} must"):
+        RunSettings(**{name: value})

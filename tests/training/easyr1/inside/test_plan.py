@@ -70,9 +70,7 @@ def test_other_settings_are_refused(run):
 
 
 def test_a_named_checkpoint_is_looked_at(run):
-    with pytest.raises(
-        DataError, match=r"load_checkpoint_path: .*global_step_7: it is no folder global_step_N"
-    ):
+    with pytest.raises(DataError, match=r"load_checkpoint_path: .*global_step_7: it is no folder global_step_N"):
         run.plan(f"trainer.load_checkpoint_path={run.folder / 'global_step_7'}")
     there = checkpoint(run.folder / "other", 7)
     assert run.plan(f"trainer.load_checkpoint_path={there}").resume.path == there
