@@ -11,6 +11,7 @@ from tests.engines.faulty_proxy import Proxy
 from vilasr.engines import Session, Stopped
 from vilasr.engines.server import ServerEngine
 from vilasr.engines.vllm_engine import VllmEngine
+from vilasr.engines.vllm_prompt import Conversation
 from vilasr.episode import Episode
 from vilasr.messages import Message, Reply
 from vilasr.runner import run_episode
@@ -110,11 +111,9 @@ def _is_tie(a: Turn, b: Turn, vllm: VllmEngine) -> bool:
         return False
     params = vllm._params(1, 0)
     params.logprobs, params.temperature = 20, 0.0
-    prompt = {"prompt_token_ids": [*a.prompt, *a.sampled[:at]], "multi_modal_data": {"image": list(a.images)}}
-
-    async def ask() -> Any:
-        return await vllm._submit(prompt, params)
-
-    [likely] = asyncio.run(ask()).outputs[0].logprobs
+    conversation = Conversation()
+    conversation.add(a.prompt, a.images, vllm.chat.image_pad, vllm._rule.factor**2)
+    conversation.keep(a.sampled[:at])
+    [likely] = asyncio.run(vllm._generate(conversation, params, None)).outputs[0].logprobs
     both = [likely[token].logprob for token in (a.sampled[at], b.sampled[at]) if token in likely]
     return len(both) == 2 and abs(both[0] - both[1]) <= TIE

@@ -54,7 +54,7 @@ def count(output: Path) -> int:
 
 def actors(driver: subprocess.Popen) -> list[psutil.Process]:
     found = psutil.Process(driver.pid).children(recursive=True)
-    return [process for process in found if process.name().startswith(ACTOR)]
+    return [process for process in found if name_of(process).startswith(ACTOR)]
 
 
 def left_of(started: Sequence[psutil.Process]) -> list[str]:

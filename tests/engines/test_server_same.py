@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.engines import comparing
 from tests.engines.asking import together, user
 from tests.engines.comparing import Watched, play, why_different, without_forbidden
 from tests.engines.faulty_proxy import proxy
@@ -95,3 +97,16 @@ def test_seeded_replies_end_the_same_way(served, vllm, monkeypatch):
     assert [a.finish for a, _ in same] == [b.finish for _, b in same]
     assert [a.text.rstrip("\ufffd") for a, _ in same] == [b.text.rstrip("\ufffd") for _, b in same]
     assert {a.finish for a, _ in same} == set(FinishReason)
+
+
+def test_a_tie_is_looked_up(vllm, mazes, monkeypatch):
+    """What the model holds for likely after the tokens that two turns share; images included."""
+    [turn, *_] = next(turns for turns in play(Watched(vllm), episodes(mazes)[:2]) if turns)
+    assert turn.images
+    assert not comparing._is_tie(turn, turn, vllm), "they do not differ"
+    others = [replace(turn, sampled=(token, *turn.sampled[1:])) for token in range(60) if token != turn.sampled[0]]
+    assert not all(comparing._is_tie(turn, other, vllm) for other in others)
+    monkeypatch.setattr(comparing, "TIE", float("inf"))
+    assert sum(comparing._is_tie(turn, other, vllm) for other in others) < 20, (
+        "one of the twenty likeliest is the turn's"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -168,6 +169,7 @@ def test_killed_and_started_again_it_goes_on(common, undisturbed, tmp_path):
         time.sleep(0.02)
     kill_all(process.pid)
     process.wait()
+    wait_for_the_lock(folder)
     reached = max(int(path.name.split("-")[1]) for path in folder.glob("checkpoint-*"))
     assert reached < 6
     # as if it had died after the weights, before LLaMA-Factory saved the processor
@@ -182,6 +184,19 @@ def test_killed_and_started_again_it_goes_on(common, undisturbed, tmp_path):
     after = losses(folder)
     assert after == pytest.approx(losses(undisturbed), rel=1e-4)
     assert (folder / "vilasr_profile.yaml").is_file()
+
+
+def wait_for_the_lock(output: Path) -> None:
+    """What was killed may take a while to go, and holds the folder until then."""
+    deadline = time.monotonic() + 60
+    with output.with_name(f".{output.name}.lock").open("w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                assert time.monotonic() < deadline, "a process outlived the kill"
+                time.sleep(0.1)
 
 
 def kill_all(pid: int) -> None:
