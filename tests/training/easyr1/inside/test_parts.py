@@ -131,3 +131,41 @@ def test_the_worker_is_built_as_easyr1_builds_actors():
     assert DrawingWorker.__base__ is _Drawing
     assert hasattr(DrawingWorker.compute_log_probs, MAGIC_ATTR), "a method that is not registered is not remote"
     assert DrawingWorker.__mro__.index(_Drawing) < len(DrawingWorker.__mro__) - 2
+
+
+def test_what_vllm_is_asked(monkeypatch):
+    """The adapter that is trained samples; seeds are a request's own; nothing is biased; an output of an earlier call
+    that was cut off answers nobody."""
+    from vllm import SamplingParams
+
+    from vilasr.training.easyr1.rollout import VllmSteps
+
+    asked: list[tuple] = []
+    chat = SimpleNamespace(end=1, end_of_text=2, forbidden={5, 4})
+    one = SimpleNamespace(
+        token_ids=[9, 1], logprobs=[{9: SimpleNamespace(logprob=-0.5)}, {1: SimpleNamespace(logprob=-0.1)}]
+    )
+    one.finish_reason = "stop"
+
+    def step() -> list:
+        names = [asked[0][0], "earlier/0.0"]
+        return [SimpleNamespace(finished=True, request_id=name, outputs=[one]) for name in names]
+
+    engine = SimpleNamespace(
+        add_request=lambda name, prompt, params, lora_request: asked.append((name, prompt, params, lora_request)),
+        has_unfinished_requests=lambda: True,
+        step=step,
+    )
+    base = SamplingParams(temperature=1.0, n=8, seed=1, logit_bias={3: -100.0}, max_tokens=999)
+    steps = VllmSteps(engine, base, chat, "adapter")
+    steps.add("0.0", [7], ["image"], 5, 77)
+    _, prompt, params, lora = asked[0]
+    assert lora == "adapter"
+    assert prompt == {"prompt_token_ids": [7], "multi_modal_data": {"image": ["image"]}}
+    assert (params.n, params.seed, params.max_tokens, params.logit_bias, params.logprobs) == (1, 77, 5, None, 0)
+    assert params.stop_token_ids == [1, 2, 4, 5]
+    [sampled] = steps.step()
+    assert (sampled.name, sampled.ids, sampled.logprobs) == ("0.0", [9, 1], [-0.5, -0.1])
+    base.temperature = 0.0
+    steps.add("0.1", [7], [], 5, 77)
+    assert asked[1][2].seed is None

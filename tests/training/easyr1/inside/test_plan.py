@@ -13,6 +13,7 @@ from vilasr.tasks import DataError
 from vilasr.training.easyr1.config import compose
 from vilasr.training.easyr1.main import worker_environment
 from vilasr.training.easyr1.plan import Plan, make_plan, prepare
+from vilasr.training.easyr1.preflight import preflight
 from vilasr.training.easyr1.run_settings import RunSettings
 from vilasr.training.recipe import ROOT
 
@@ -168,3 +169,31 @@ def test_rays_processes_get_what_they_need_and_no_secret():
     assert RunSettings.from_environment(found) == RunSettings()
     assert found["TORCH_NCCL_AVOID_RECORD_STREAMS"] == "1"
     assert not {"WANDB_API_KEY", "HOME", "WANDB_BASE_URL"} & found.keys()
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("trainer.nnodes=0", "trainer.nnodes must be at least 1, not 0"),
+        ("worker.actor.global_batch_size=0", "worker.actor.global_batch_size must be at least 1, not 0"),
+        ("worker.rollout.n=1", "worker.rollout.n must be more than 1 for GRPO"),
+        ("worker.actor.global_batch_size=3", "is no multiple of worker.actor.global_batch_size=3"),
+        (
+            "worker.actor.micro_batch_size_per_device_for_experience=5",
+            "16 episodes a GPU are no multiple of micro_batch",
+        ),
+        ("worker.actor.micro_batch_size_per_device_for_update=3", "8 episodes a GPU and update are no multiple"),
+        ("worker.rollout.max_num_batched_tokens=2000", "is less than prompt and response together"),
+        ("worker.rollout.tensor_parallel_size=2", "1 GPUs are no multiple of worker.rollout.tensor_parallel_size"),
+        ("worker.rollout.val_override_config.n=2", "val_override_config.n must be 1"),
+        ("worker.rollout.limit_images=3", "worker.rollout.limit_images must be"),
+        ("algorithm.adv_estimator=gae", "algorithm.adv_estimator=gae is not supported"),
+        ("trainer.nnodes=2", "RAY_ADDRESS names no cluster"),
+        ("worker.actor.padding_free=true", "worker.actor.padding_free=true: EasyR1 calls flash-attn"),
+    ],
+)
+def test_what_would_fail_later_is_told(run, caplog, monkeypatch, override, told):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    caplog.set_level("INFO")
+    assert not preflight(run.plan(override))
+    assert told in caplog.text
