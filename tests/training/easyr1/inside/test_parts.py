@@ -166,6 +166,6 @@ def test_what_vllm_is_asked(monkeypatch):
     assert params.stop_token_ids == [1, 2, 4, 5]
     [sampled] = steps.step()
     assert (sampled.name, sampled.ids, sampled.logprobs) == ("0.0", [9, 1], [-0.5, -0.1])
-    base.temperature = 0.0
+    base.temperature, base.n = 0.0, 1  # as in validation
     steps.add("0.1", [7], [], 5, 77)
     assert asked[1][2].seed is None

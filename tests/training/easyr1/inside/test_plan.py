@@ -180,7 +180,7 @@ def test_rays_processes_get_what_they_need_and_no_secret():
         ("worker.actor.global_batch_size=3", "is no multiple of worker.actor.global_batch_size=3"),
         (
             "worker.actor.micro_batch_size_per_device_for_experience=5",
-            "16 episodes a GPU are no multiple of micro_batch",
+            "16 episodes a GPU are no multiple of",
         ),
         ("worker.actor.micro_batch_size_per_device_for_update=3", "8 episodes a GPU and update are no multiple"),
         ("worker.rollout.max_num_batched_tokens=2000", "is less than prompt and response together"),
