@@ -6,14 +6,18 @@ import logging
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+from vilasr.prompts import ProfileError
 from vilasr.tasks import DataError
 from vilasr.training.memory import GIB
 
 log = logging.getLogger(__name__)
+
+_Plan = TypeVar("_Plan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,15 @@ def report(findings: Iterable[Finding]) -> bool:
         log.log(logging.ERROR if finding.bad else logging.INFO, "preflight: %-8s %s", finding.topic, finding.text)
         good = good and not finding.bad
     return good
+
+
+def look_at(plan: _Plan, parts: Iterable[tuple[str, Callable[[_Plan], Iterator[Finding]]]]) -> Iterator[Finding]:
+    """Of (topic, part) each: what is wrong with one is no reason not to look at the others."""
+    for topic, part in parts:
+        try:
+            yield from part(plan)
+        except (DataError, ProfileError, OSError) as exc:
+            yield Finding(topic, str(exc), bad=True)
 
 
 def ram() -> tuple[int, int]:

@@ -7,11 +7,12 @@ that was cut off is set aside, and a run with other settings is refused: `vilasr
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,6 +154,22 @@ def compare_settings(output: Path, settings: Mapping[str, Any], ways_out: str) -
     ]
     if changed:
         raise DataError(f"{output}: holds a run with other settings ({'; '.join(changed)}). {ways_out}")
+
+
+def check_precious(output: Path, precious: Iterable[Path], key: str) -> None:
+    """Raises DataError for an output folder, named by `key`, that is or holds what the training needs."""
+    for path in (path.resolve() for path in precious if path.exists()):
+        if path == output.resolve() or output.resolve() in path.parents:
+            raise DataError(f"{key}: {output} is or holds {path}, which the training needs; choose another folder")
+
+
+def file_digest(file: Path, key: str) -> str:
+    """Of what is in a file that the configuration names by `key`. Raises DataError."""
+    try:
+        with file.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()[:16]
+    except OSError as exc:
+        raise DataError(f"{key}: {file} cannot be read ({exc.strerror}); unpack the archives with unzip.py") from exc
 
 
 def check_output(config: Mapping[str, Any], fresh: bool) -> None:

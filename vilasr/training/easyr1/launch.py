@@ -23,7 +23,7 @@ from vilasr.data_check.writing import write
 from vilasr.prompts import ProfileError
 from vilasr.tasks import DataError
 from vilasr.training.easyr1.config import MODEL, Composed, compose
-from vilasr.training.easyr1.model_folder import as_version_4, is_new
+from vilasr.training.easyr1.model_folder import as_version_4
 from vilasr.training.easyr1.plan import Plan, make_plan, prepare
 from vilasr.training.easyr1.preflight import preflight
 from vilasr.training.grpo import metric_lines
@@ -97,10 +97,9 @@ def run(plan: Plan) -> int:
         prepare(plan)
         theirs = plan.composed.theirs.copy()
         model = Path(plan.composed.model)
-        if model.is_dir() and is_new(model):
-            translated = as_version_4(model, plan.output / TRANSLATED)
-            log.info("%s was saved by transformers 5; %s is the same for version 4", model, translated)
-            OmegaConf.update(theirs, MODEL, str(translated))
+        if model.is_dir() and (readable := as_version_4(model, plan.output / TRANSLATED)) != model:
+            log.info("%s was saved by transformers 5; %s is the same for version 4", model, readable)
+            OmegaConf.update(theirs, MODEL, str(readable))
         OmegaConf.update(theirs, "trainer.load_checkpoint_path", str(plan.resume.path) if plan.resume else None)
         OmegaConf.update(theirs, "trainer.find_last_checkpoint", False)
         file = plan.output / CONFIG

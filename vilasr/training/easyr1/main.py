@@ -21,7 +21,7 @@ from vilasr.training.easyr1.reward import RecordReward
 from vilasr.training.easyr1.run_settings import VARIABLE
 from vilasr.training.easyr1.trainer import DrawingTrainer
 from vilasr.training.easyr1.worker import DrawingWorker
-from vilasr.training.secret_values import PASSED_ON, has_credentials, secret_name
+from vilasr.training.secret_values import passed_on
 
 # Besides ours, what EasyR1 itself sets where it starts Ray.
 _THEIRS = {
@@ -38,13 +38,7 @@ HOOK = "VILASR_EASYR1_HOOK"  # a function, as module.name, that each of Ray's pr
 
 def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Of Ray's processes on all nodes: those of a cluster have the environment of `ray start`."""
-    wanted = ("PYTHONPATH", "TRANSFORMERS_OFFLINE", VARIABLE)
-    passed = {
-        name: value
-        for name, value in environment.items()
-        if (name in wanted or (name.startswith(PASSED_ON) and not secret_name(name))) and not has_credentials(value)
-    }
-    return {**_THEIRS, **passed}
+    return {**_THEIRS, **passed_on(environment, ("PYTHONPATH", "TRANSFORMERS_OFFLINE", VARIABLE))}
 
 
 def start_ray() -> None:

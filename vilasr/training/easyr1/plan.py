@@ -14,10 +14,10 @@ from omegaconf import OmegaConf
 from vilasr.prompts import Profile
 from vilasr.tasks import DataError
 from vilasr.training.easyr1.config import MODEL, OUTPUT, Composed
-from vilasr.training.grpo.checkpoints import Checkpoint, put_profile, read_checkpoint, set_aside_later, steps_in
+from vilasr.training.grpo.checkpoints import Checkpoint, look, put_profile, read_checkpoint, set_aside_later, steps_in
 from vilasr.training.grpo.profile import chosen_profile
 from vilasr.training.recipe import ROOT
-from vilasr.training.resume import RUN_FILE, compare_settings, set_aside, write_settings
+from vilasr.training.resume import RUN_FILE, check_precious, compare_settings, file_digest, set_aside, write_settings
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,8 @@ def prepare(plan: Plan) -> None:
     if not plan.own and plan.resume is not None and plan.resume.path.resolve().parent == output.resolve():
         set_aside_later(output, plan.resume.step)  # one goes back: those after it are another branch
     elif not plan.own and (output / RUN_FILE).is_file():
-        _check_output(plan)
+        precious = (Path(plan.composed.model), Path(plan.composed.value("data.train_files")), Path.cwd(), ROOT)
+        check_precious(output, precious, OUTPUT)
         set_aside(output, f"{output.name}.previous")
     output.mkdir(parents=True, exist_ok=True)
     for path, why in plan.broken:
@@ -119,27 +120,15 @@ def prepare(plan: Plan) -> None:
     write_settings(output, plan.settings)
 
 
-def _check_output(plan: Plan) -> None:
-    """Raises DataError for a folder to be set aside that holds what the training needs."""
-    output = plan.output.resolve()
-    for path in (Path(plan.composed.model), Path(plan.composed.value("data.train_files")), Path.cwd(), ROOT):
-        if path.exists() and (path.resolve() == output or output in path.resolve().parents):
-            raise DataError(f"{OUTPUT}: {output} is or holds {path}, which the training needs; choose another folder")
-
-
 def _look(output: Path) -> tuple[Checkpoint | None, tuple[tuple[Path, str], ...]]:
-    last, broken = None, []
-    for _, path in steps_in(output):
-        try:
-            last = read_checkpoint(path, last_written=LAST_WRITTEN)
-        except DataError as exc:
-            if _weights_alone(path):
-                raise DataError(
-                    f"{path}: was saved with trainer.save_model_only=true, and has no state to go on from; start "
-                    f"elsewhere from its merged weights (utils/model_merger.py), or choose another {OUTPUT}=..."
-                ) from exc
-            broken.append((path, str(exc)))
-    return last, tuple(broken)
+    earlier = look(output, last_written=LAST_WRITTEN)
+    for path, _ in earlier.broken:
+        if _weights_alone(path):
+            raise DataError(
+                f"{path}: was saved with trainer.save_model_only=true, and has no state to go on from; start elsewhere "
+                f"from its merged weights (utils/model_merger.py), or choose another {OUTPUT}=..."
+            )
+    return earlier.last, earlier.broken
 
 
 def _weights_alone(path: Path) -> bool:
@@ -166,16 +155,6 @@ def _settings(composed: Composed) -> dict[str, Any]:
     found |= {f"vilasr.{name}": getattr(composed.ours, name) for name in _OURS}
     found[MODEL] = Path(composed.model).name
     for key in ("data.train_files", "data.val_files"):
-        found[key] = _digest(composed.value(key), key)
+        found[key] = file_digest(Path(composed.value(key)), key) if composed.value(key) else None
     found["vilasr.profile"] = hashlib.sha256(profile_of(composed).source.encode()).hexdigest()[:16]
     return found
-
-
-def _digest(name: str | None, key: str) -> str | None:
-    if not name:
-        return None
-    try:
-        with Path(name).open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()[:16]
-    except OSError as exc:
-        raise DataError(f"{key}: {name} cannot be read ({exc.strerror}); unpack the archives with unzip.py") from exc

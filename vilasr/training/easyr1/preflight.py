@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vilasr.checkpoints import inspect_checkpoint
-from vilasr.prompts import ProfileError
 from vilasr.tasks import DataError
 from vilasr.training.easyr1.config import MODEL
 from vilasr.training.easyr1.model_folder import image_limits, is_new
 from vilasr.training.easyr1.plan import Plan
-from vilasr.training.findings import Finding, report
+from vilasr.training.findings import Finding, look_at, report
 from vilasr.training.grpo.questions import each_question
 from vilasr.training.processes import visible_gpus
 
@@ -25,23 +24,8 @@ _POSITIVE += ("worker.rollout.tensor_parallel_size", *(f"worker.actor.{name}" fo
 
 def preflight(plan: Plan) -> bool:
     """Report through the log; False where the run should not start. Writes nothing."""
-    return report(_findings(plan))
-
-
-def _findings(plan: Plan) -> Iterator[Finding]:
-    """Every part by itself: what is wrong with one is no reason not to look at the others."""
-    for topic, part in (
-        ("gpus", _gpus),
-        ("keys", _keys),
-        ("model", _model),
-        ("data", _data),
-        ("batch", _batch),
-        ("run", _run),
-    ):
-        try:
-            yield from part(plan)
-        except (DataError, ProfileError, OSError) as exc:
-            yield Finding(topic, str(exc), bad=True)
+    parts = (("gpus", _gpus), ("keys", _keys), ("model", _model), ("data", _data), ("batch", _batch), ("run", _run))
+    return report(look_at(plan, parts))
 
 
 def _gpus(plan: Plan) -> Iterator[Finding]:

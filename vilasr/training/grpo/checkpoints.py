@@ -29,6 +29,7 @@ _FOLDER = re.compile(r"global_step_(\d+)")
 _SHARD = re.compile(r"(model|optim|extra_state)_world_size_(\d+)_rank_(\d+)\.pt")
 _KINDS = {"model": "model", "optimizer": "optim", "extra": "extra_state"}
 _DYING = ".removing-"
+LAST_WRITTEN = "data.pt"  # verl's; EasyR1's has another name
 _ASIDE = "incomplete-"
 
 
@@ -56,12 +57,12 @@ class Earlier:
         return not self.broken and self.tracked == (self.last.step if self.last else None)
 
 
-def look(output: Path, contents: Sequence[str] = CONTENTS) -> Earlier:
+def look(output: Path, contents: Sequence[str] = CONTENTS, last_written: str = LAST_WRITTEN) -> Earlier:
     """What is there. Writes nothing."""
     last, broken = None, []
     for _, path in steps_in(output):
         try:
-            last = read_checkpoint(path, contents)
+            last = read_checkpoint(path, contents, last_written)
         except DataError as exc:
             broken.append((path, str(exc)))
     return Earlier(last, tuple(broken), _tracked(output))
@@ -84,8 +85,8 @@ def _tracked(output: Path) -> int | None:
         return -1
 
 
-def read_checkpoint(path: Path, contents: Sequence[str] = CONTENTS, last_written: str = "data.pt") -> Checkpoint:
-    """Raises DataError that says why it is not whole. `last_written` is verl's; EasyR1's has another name."""
+def read_checkpoint(path: Path, contents: Sequence[str] = CONTENTS, last_written: str = LAST_WRITTEN) -> Checkpoint:
+    """Raises DataError that says why it is not whole."""
     name = _FOLDER.fullmatch(path.name)
     if name is None or not path.is_dir():
         raise DataError("it is no folder global_step_N")

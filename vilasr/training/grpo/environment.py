@@ -10,11 +10,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from vilasr.training import secret_values
 from vilasr.training.grpo.config import MODEL, OUTPUT, value_of
 from vilasr.training.grpo.metric_lines import METRICS
 from vilasr.training.grpo.nodes import authentication
 from vilasr.training.recipe import ROOT
-from vilasr.training.secret_values import PASSED_ON, has_credentials, secret_name
 
 _MODULES = "VERL_USE_EXTERNAL_MODULES"
 _LOCAL = ("num_cpus", "num_gpus", "resources", "labels", "object_store_memory", "_temp_dir", "_system_config")
@@ -72,12 +72,7 @@ def process_environment(
 
 def passed_on(config: DictConfig, environment: Mapping[str, str]) -> dict[str, str]:
     """Of `environment`, made by `process_environment`, what processes on other nodes need as well."""
-    wanted = {*variables(config), "PYTHONPATH", _MODULES}
-    return {
-        name: value
-        for name, value in sorted(environment.items())
-        if (name in wanted or (name.startswith(PASSED_ON) and not secret_name(name))) and not has_credentials(value)
-    }
+    return secret_values.passed_on(environment, {*variables(config), "PYTHONPATH", _MODULES})
 
 
 def for_cluster(config: DictConfig, environment: Mapping[str, str]) -> DictConfig:

@@ -25,7 +25,7 @@ from vilasr.training.grpo.config import MODEL, OUTPUT, compose, files_in, overri
 from vilasr.training.grpo.nodes import GPUS, NODES, Nodes, find_nodes
 from vilasr.training.grpo.settings import settings_of
 from vilasr.training.recipe import ROOT
-from vilasr.training.resume import RUN_FILE, compare_settings
+from vilasr.training.resume import RUN_FILE, check_precious, compare_settings
 
 CONFIG = "config.yaml"
 FINISHED = "finished.json"
@@ -178,9 +178,7 @@ def _choose_validation(plan: Plan, given: bool) -> None:
 def _check_output(config: DictConfig, output: Path, fresh: bool) -> None:
     """Raises DataError for an output folder that holds what is not its own: checkpoints are removed there."""
     precious = [Path(value_of(config, MODEL)), *files_in(config, "data.train_files"), Path.cwd(), ROOT]
-    for path in (path.resolve() for path in precious if path.exists()):
-        if path == output.resolve() or output.resolve() in path.parents:
-            raise DataError(f"{OUTPUT}: {output} is or holds {path}, which the training needs; choose another folder")
+    check_precious(output, precious, OUTPUT)
     ours = (output / RUN_FILE).is_file() or steps_in(output)
     if fresh and output.is_dir() and any(output.iterdir()) and not ours:
         raise DataError(f"{OUTPUT}: {output} was not made by a training; trainer.resume_mode=disable leaves it alone")

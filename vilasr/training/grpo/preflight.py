@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vilasr.checkpoints import inspect_checkpoint
-from vilasr.prompts import PROFILE_NAME, ProfileError
+from vilasr.prompts import PROFILE_NAME
 from vilasr.tasks import DataError
-from vilasr.training.findings import Finding, disk_finding, gib, gpu_memory, ram, report
+from vilasr.training.findings import Finding, disk_finding, gib, gpu_memory, look_at, ram, report
 from vilasr.training.grpo.batches import batch_errors, length_errors, slot_errors
 from vilasr.training.grpo.config import MODEL, OUTPUT, value_of
 from vilasr.training.grpo.data_look import data_findings, images_shown, training_questions, validation_questions
@@ -39,24 +39,9 @@ def _findings(plan: Plan) -> Iterator[Finding]:
     if not plan.nodes.found:
         text = f"none on this machine, so nothing can start here; checked for {machines(plan)}, as the recipe has it"
         yield Finding("gpus", text, bad=True)
-    yield from _each(plan)
+    parts = (("keys", _keys), ("model", _model), ("profile", _profile), ("data", _data), ("batch", _batch))
+    yield from look_at(plan, (*parts, ("memory", _sizes)))
     yield from _would_run(plan)
-
-
-def _each(plan: Plan) -> Iterator[Finding]:
-    """Every part by itself: what is wrong with one is no reason not to look at the others."""
-    for topic, part in (
-        ("keys", _keys),
-        ("model", _model),
-        ("profile", _profile),
-        ("data", _data),
-        ("batch", _batch),
-        ("memory", _sizes),
-    ):
-        try:
-            yield from part(plan)
-        except (DataError, ProfileError, OSError) as exc:
-            yield Finding(topic, str(exc), bad=True)
 
 
 def machines(plan: Plan) -> str:

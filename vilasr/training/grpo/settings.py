@@ -10,9 +10,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from vilasr.prompts import Profile
-from vilasr.tasks import DataError
 from vilasr.training.grpo.config import MODEL, files_in, value_of
 from vilasr.training.grpo.profile import chosen_profile
+from vilasr.training.resume import file_digest
 
 _ACTOR, _MODEL, _ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.model", "actor_rollout_ref.rollout"
 # A mapping counts with all that is in it. model.override_config does not count: the attention implementation, which is
@@ -55,7 +55,7 @@ def settings_of(config: DictConfig) -> dict[str, Any]:
         found |= dict(_flat(key, value))
     found[MODEL] = Path(value_of(config, MODEL)).name
     for key in ("data.train_files", "data.val_files"):
-        found[key] = [_digest(file, key) for file in files_in(config, key)]
+        found[key] = [file_digest(file, key) for file in files_in(config, key)]
     found["vilasr.profile"] = hashlib.sha256(profile_of(config).source.encode()).hexdigest()[:16]
     return found
 
@@ -70,11 +70,3 @@ def _flat(key: str, value: Any) -> list[tuple[str, Any]]:
     if not isinstance(value, Mapping):
         return [(key, value)]
     return [pair for name, inner in sorted(value.items()) for pair in _flat(f"{key}.{name}", inner)]
-
-
-def _digest(file: Path, key: str) -> str:
-    try:
-        with file.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()[:16]
-    except OSError as exc:
-        raise DataError(f"{key}: {file} cannot be read ({exc.strerror}); unpack the archives with unzip.py") from exc
