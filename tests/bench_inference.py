@@ -108,7 +108,8 @@ def one(args: argparse.Namespace) -> list[dict[str, Any]]:
     profile = load_profile(PROFILES[args.shape])
     width, height = KINDS[args.kind][1]
     image = replace(profile.image, max_pixels=max(profile.image.max_pixels, width * height))
-    profile = replace(profile, image=image, budget=replace(profile.budget, turn_tokens=1024))
+    budget = replace(profile.budget, turn_tokens=1024, images=max(profile.budget.images, KINDS[args.kind][0] + 8))
+    profile = replace(profile, image=image, budget=budget)
     chat = ChatTokens(schedules.tokenizer(nano))
     options = VllmOptions(
         max_model_len=CONTEXT[args.shape],
@@ -130,10 +131,10 @@ def one(args: argparse.Namespace) -> list[dict[str, Any]]:
     else:
         clock, items = Clock(), work()
         if args.one == "published":
-            schedules.published(items, model, profile, options, clock)
+            cached = schedules.published(items, model, profile, options, clock)
         else:
-            schedules.transformers_loop(items, model, profile, clock)
-        reports.append(report(args, items, clock))
+            cached = schedules.transformers_loop(items, model, profile, clock)
+        reports.append(report(args, items, clock) | {"cached_prompt_tokens": cached})
     return reports
 
 
@@ -146,7 +147,8 @@ def ours(
     for repeat in range(args.repeat):
         clock, items = Clock(), work(repeat)
         runs.run(items, args.out / "results", clock)
-        reports.append(report(args, items, clock) | {"steps": runs.engine.steps.table()})
+        reports.append(report(args, items, clock) | {"cached_prompt_tokens": runs.engine.cached})
+        reports[-1]["steps"] = runs.engine.steps.table()
         (args.out / "ours.json").write_text(json.dumps(reports))  # those that ended are kept if a later one fails
     if not args.no_costs:
         alone = Costs(runs.engine)

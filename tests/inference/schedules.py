@@ -29,12 +29,14 @@ from vilasr.tasks import load_frames
 
 
 class PlannedEngine(VllmEngine):
-    """Replies have the planned tokens. They are not those that were generated, so vLLM's prefix cache lacks a reply
-    where it would have it otherwise: each is prefilled once more."""
+    """Replies have the planned text. The conversation goes on with the ids that were generated in its place, as many,
+    so that vLLM's prefix cache has them, as it has in real episodes. `cached` counts prompt tokens found there."""
 
     def __init__(self, work: Work, *args: Any) -> None:
         self.work = work
         self.steps = StepLog()
+        self.cached = 0
+        self._generated: Sequence[int] = ()
         super().__init__(*args)
 
     def _start(self) -> Any:
@@ -49,6 +51,7 @@ class PlannedEngine(VllmEngine):
         count = len(self.work.reply(seed))
         params.max_tokens = params.min_tokens = count
         params.ignore_eos, params.stop_token_ids = True, []
+        params.logit_bias = dict.fromkeys(control_ids(self.chat), -100.0)
         return params
 
     def _take(self, session: Session, output: Any) -> Reply:
@@ -56,8 +59,13 @@ class PlannedEngine(VllmEngine):
         completion = output.outputs[0]
         if len(completion.token_ids) != len(planned):
             raise RuntimeError(f"{len(completion.token_ids)} tokens were generated where {len(planned)} were planned")
+        self.cached += output.num_cached_tokens or 0
+        self._generated = list(completion.token_ids)
         completion.token_ids, completion.finish_reason = list(planned), "stop"
         return super()._take(session, output)
+
+    def keep(self, session: Session, ids: Sequence[int]) -> None:
+        super().keep(session, [*self._generated[:-1], ids[-1]])  # of the last one vLLM has nothing cached
 
 
 class Ours:
@@ -71,6 +79,7 @@ class Ours:
     def run(self, work: Work, folder: Path, clock: Clock) -> None:
         self.engine.work = work
         self.engine.steps.steps.clear()
+        self.engine.cached = 0
         shutil.rmtree(folder, ignore_errors=True)
         run = Run(self.profile, work.seed, work.file, concurrency=self.options.max_num_seqs)
         with ResultsWriter(folder, {}) as results, clock.watching(self.engine), clock.measured():
@@ -83,9 +92,31 @@ class Ours:
         asyncio.run(self.engine.aclose())
 
 
-def _generation(work: Work, seed: int, params: Any) -> Any:
+def control_ids(chat: ChatTokens) -> set[int]:
+    """What no reply may hold but at its end."""
+    return {chat.end, chat.end_of_text, *chat.forbidden}
+
+
+def _generation(work: Work, seed: int, params: Any, chat: ChatTokens) -> Any:
     count = len(work.reply(seed))
-    return params(temperature=0, max_tokens=count, min_tokens=count, ignore_eos=True, detokenize=False)
+    bias = dict.fromkeys(control_ids(chat), -100.0)
+    return params(temperature=0, max_tokens=count, min_tokens=count, ignore_eos=True, detokenize=False, logit_bias=bias)
+
+
+def with_generated(
+    ids: Sequence[int], planned: Sequence[Sequence[int]], generated: Sequence[Sequence[int]]
+) -> list[int]:
+    """The conversation's ids with each planned reply, in order, replaced by what was generated in its place."""
+    new, start = list(ids), 0
+    for old, other in zip(planned, generated, strict=True):
+        size = len(old) - 1  # without the end of the turn
+        while new[start : start + size] != list(old[:-1]):
+            start += 1
+            if start + size > len(new):
+                raise ValueError("the conversation lacks a planned reply")
+        new[start : start + size] = other[:-1]
+        start += size
+    return new
 
 
 class _Told:
@@ -95,6 +126,11 @@ class _Told:
         self.work, self.place, self.chat, self.turn = work, place, chat, 0
         self.episode = Episode(load_frames(work.items[place], profile.image, work.file), profile)
         self.going = True
+        self.generated: list[list[int]] = []
+
+    @property
+    def said(self) -> Sequence[Sequence[int]]:
+        return self.work.replies[self.place][: self.turn]
 
     @property
     def seed(self) -> int:
@@ -114,9 +150,9 @@ class _Told:
         return [picture.image for message in self.messages for picture in message.pictures]
 
 
-def published(work: Work, model: Path, profile: Profile, options: VllmOptions, clock: Clock, group: int = 10) -> None:
+def published(work: Work, model: Path, profile: Profile, options: VllmOptions, clock: Clock, group: int = 10) -> int:
     """As the published driver does: vLLM's `LLM`, groups of ten items, in each a barrier every turn, and in each turn
-    the whole conversation tokenised anew, with all its images."""
+    the whole conversation tokenised anew, with all its images. Returns how many prompt tokens vLLM had cached."""
     on_cpu = prepare_environment(1 << 20, own_process=True)
     from vllm import LLM, SamplingParams
 
@@ -137,30 +173,37 @@ def published(work: Work, model: Path, profile: Profile, options: VllmOptions, c
         seed=0,
         **{name: needed[name] for name in names if name in needed},
     )
+    cached = 0
     with clock.measured():
         for first in range(0, len(work.items), group):
             places = range(first, min(first + group, len(work.items)))
             told = [_Told(work, place, profile, chat) for place in places]
             while going := [one for one in told if one.going]:
                 prompts = [
-                    {"prompt_token_ids": chat.opening(one.messages), "multi_modal_data": {"image": one.images}}
+                    {
+                        "prompt_token_ids": with_generated(chat.opening(one.messages), one.said, one.generated),
+                        "multi_modal_data": {"image": one.images},
+                    }
                     for one in going
                 ]
-                params = [_generation(work, one.seed, SamplingParams) for one in going]
-                llm.generate(prompts, params, use_tqdm=False)
-                for one in going:
+                params = [_generation(work, one.seed, SamplingParams, chat) for one in going]
+                for one, output in zip(going, llm.generate(prompts, params, use_tqdm=False), strict=True):
+                    cached += output.num_cached_tokens or 0
+                    one.generated.append(list(output.outputs[0].token_ids))
                     one.answer()
+    return cached
 
 
-def transformers_loop(work: Work, model: Path, profile: Profile, clock: Clock) -> None:
-    """One episode after the other, `generate` with the whole conversation each turn."""
+def transformers_loop(work: Work, model: Path, profile: Profile, clock: Clock) -> int:
+    """One episode after the other, `generate` with the whole conversation each turn: nothing is cached, 0."""
     import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     chat = ChatTokens(tokenizer(model))
     processor = AutoProcessor.from_pretrained(model, use_fast=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    net: Any = AutoModelForImageTextToText.from_pretrained(model, dtype=torch.bfloat16).to(device).eval()
+    net: Any = AutoModelForImageTextToText.from_pretrained(model, dtype=torch.bfloat16)
+    net = net.to(device).eval()
     limits = {"min_pixels": profile.image.min_pixels, "max_pixels": profile.image.max_pixels}
     with clock.measured(), torch.no_grad():
         for place in range(len(work.items)):
@@ -171,6 +214,7 @@ def transformers_loop(work: Work, model: Path, profile: Profile, clock: Clock) -
                 count = len(work.reply(one.seed))
                 net.generate(**inputs, do_sample=False, min_new_tokens=count, max_new_tokens=count)
                 one.answer()
+    return 0
 
 
 def tokenizer(model: Path) -> Any:
