@@ -20,7 +20,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from vilasr.scoring.answers import true_letter, true_number
+from vilasr.scoring.answers import true_letter
 from vilasr.scoring.benchmark import OFFICIAL, PUBLISHED, Benchmark
 from vilasr.scoring.measures import Measure, macro, pooled, task
 from vilasr.scoring.metrics import share_within
@@ -48,21 +48,25 @@ _NUMBER = re.compile(r"(?<!\^)\d+\.\d+|(?<!\^)\d+")
 
 
 def official(example: Example, text: str) -> float:
-    """Raises ValueError where the item's own answer cannot be read."""
+    """Raises ValueError where the item's own answer is none of its options; a number or a view change that its code
+    cannot read, of the item too, scores 0 there and here."""
     if example.task == VIEW_CHANGE:
         return _official_view_change(text, example.answer)
     if example.task in LOW:
-        return _official_number(text, true_number(example), last=example.task in _LAST_NUMBER)
+        return _official_number(text, example.answer, last=example.task in _LAST_NUMBER)
     given, truth = text.lower(), true_letter(example).lower()
     return float(given in truth or given[0] == truth)
 
 
-def _official_number(text: str, truth: float, last: bool) -> float:
-    numbers = _NUMBER.findall(text)
-    if not numbers and not last:
+def _official_number(text: str, answer: str, last: bool) -> float:
+    try:
+        # All of them are converted: a number of more digits than int() takes, or float() of it, makes the item 0.
+        numbers = [float(digits) if "." in digits else int(digits) for digits in _NUMBER.findall(text)]
+        if last:
+            numbers = numbers[-1:] or [-1]
+        return _official_mra(float(numbers[0]), float(answer))
+    except (ValueError, OverflowError, IndexError):
         return 0.0
-    number = float(numbers[-1 if last else 0]) if numbers else -1.0
-    return _official_mra(number, truth)
 
 
 def _official_mra(predicted: float, truth: float) -> float:

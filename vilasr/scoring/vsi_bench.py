@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vilasr.scoring.answers import true_letter, true_number
+from vilasr.scoring.answers import true_letter
 from vilasr.scoring.benchmark import PUBLISHED, Benchmark
 from vilasr.scoring.measures import Measure, macro, pooled, task
 from vilasr.scoring.metrics import share_within
@@ -29,13 +29,13 @@ def first_token(text: str) -> str:
 
 
 def official(example: Example, text: str) -> float:
-    """Raises ValueError where the item's own answer cannot be read."""
+    """Raises ValueError where the item's own answer is none of its options. A number is read by float(), the item's own
+    too, as its code does: where that fails the score is 0."""
     token = first_token(text)
     if example.task not in NUMBERS:
         return float(token.lower() == true_letter(example).lower())
-    truth = true_number(example)
     try:
-        number = float(token)
+        number, truth = float(token), float(example.answer)
     except ValueError:
         return 0.0
     # Not the absolute truth, as in its code: below 0 anything counts. No item has such a truth, nor 0.
