@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from vilasr.checkpoints import Checkpoint
-from vilasr.engines.start import Source
+from vilasr.engines.start import Source, vllm_options
 from vilasr.infer_options import AskOptions, InferOptions, parse_options
 from vilasr.presets import PRESETS
 from vilasr.prompts import default_profile
@@ -63,10 +63,31 @@ def test_settings_tell_apart_what_changes_results_and_nothing_else():
     assert all(options(one).settings(Path("maze.json")) == plain for one in same)
     model = Source(checkpoint=Path("x"))
     model.__dict__["inspected"] = Checkpoint(Path("x"), 8192, 0, "content")
-    more = replace(model, engines=4, tensor_parallel_size=2, gpu_memory_utilization=0.5)
+    more = replace(model, engines=4, tensor_parallel_size=2, gpu_memory_utilization=0.5, gather_ms=1.0, graph_tokens=9)
     more.__dict__["inspected"] = model.inspected
     assert more.settings() == model.settings(), "a run goes on with another number of GPUs"
     assert options().settings(Path("elsewhere/maze.json")) == plain
+
+
+def test_what_is_said_of_vllm_reaches_it():
+    said = ["--concurrency=128", "--gather-ms=2", "--vision-graphs", "--graph-tokens=2048", "--max-model-len=4096"]
+    profile = str(Path(__file__).parents[1] / "vilasr/profiles/nano.yaml")
+    given = [*said, "--gpu-memory-utilization=0.5", "--tensor-parallel-size=2", "--profile", profile]
+    parsed = parse_options("", ["--checkpoint", "x", *given, "--data", "benchmark/maze.json", "--output", "out"])
+    assert isinstance(parsed, InferOptions)
+    found = vllm_options(parsed.source, parsed.profile, own_process=True)
+    assert (found.max_num_seqs, found.max_model_len, found.tensor_parallel_size) == (128, 4096, 2)
+    assert (found.gather_ms, found.vision_graphs, found.graph_tokens) == (2.0, True, 2048)
+    assert (found.gpu_memory_utilization, found.image_cache_gb, found.own_process) == (0.5, 8.0, True)
+    assert found.max_images == parsed.profile.budget.images
+
+
+@pytest.mark.parametrize("wrong", ["--gather-ms=-1", "--gather-ms=nan", "--graph-tokens=-1"])
+def test_what_vllm_cannot_be_told(wrong, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        options(wrong)
+    assert stopped.value.code == 2
+    assert "--gather-ms must not be below 0" in capsys.readouterr().err
 
 
 def test_ones_own_picture():

@@ -62,6 +62,13 @@ def add_engines(parser: argparse.ArgumentParser) -> None:
     local.add_argument("--max-model-len", type=int, help="tokens of an episode; default: the model's, at most 32768")
     local.add_argument("--tensor-parallel-size", type=int, default=1, help="GPUs of one engine")
     local.add_argument("--gpu-memory-utilization", type=float, default=0.9)
+    local.add_argument(
+        "--gather-ms",
+        type=float,
+        help="how long a turn waits for others, for each running episode; default: 4 on a GPU, 0 on a CPU",
+    )
+    local.add_argument("--vision-graphs", action="store_true", help="the vision tower in CUDA graphs: faster on a GPU")
+    local.add_argument("--graph-tokens", type=int, default=0, help="CUDA graphs of steps up to so many tokens, as 2048")
 
     server = parser.add_argument_group("a server")
     server.add_argument("--requests-per-minute", type=float, help="rate limit")
@@ -92,6 +99,8 @@ def check_model(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
     for name in ("requests_per_minute", "timeout", "max_cost"):
         if getattr(args, name) is not None and not getattr(args, name) > 0:
             parser.error(f"--{name.replace('_', '-')} must be above 0")
+    if args.graph_tokens < 0 or (args.gather_ms is not None and not args.gather_ms >= 0):
+        parser.error("--graph-tokens and --gather-ms must not be below 0")
     if min(args.price_prompt, args.price_sampled) < 0:
         parser.error("--price-prompt and --price-sampled must not be below 0")
     if args.temperature is not None and not 0 <= args.temperature <= 2:  # vLLM's limits
@@ -138,6 +147,9 @@ def _source(args: argparse.Namespace) -> Source:
             tensor_parallel_size=args.tensor_parallel_size,
             gpu_memory_utilization=args.gpu_memory_utilization,
             engines=args.engines,
+            gather_ms=args.gather_ms,
+            vision_graphs=args.vision_graphs,
+            graph_tokens=args.graph_tokens,
         )
     options = ServerOptions(
         base_url=args.base_url,

@@ -13,6 +13,7 @@ from vilasr.checkpoints import Checkpoint, inspect_checkpoint
 from vilasr.engines.base import Engine, EngineDied, Sampling
 from vilasr.engines.pool_size import pool_size
 from vilasr.engines.server_options import ServerOptions
+from vilasr.engines.vllm_start import VllmOptions
 from vilasr.images import SizeRule
 from vilasr.prompts import Profile, default_profile, profile_for_checkpoint
 from vilasr.runner import Alone, Player
@@ -23,7 +24,8 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Source:
     """`checkpoint` or `server`, one of the two. The rest is for vLLM; `max_model_len` None is the model's own
-    context, at most 32768, `engines` None one for each GPU (see `pool_size`), of `concurrency` episodes each."""
+    context, at most 32768, `engines` None one for each GPU (see `pool_size`), of `concurrency` episodes each; the last
+    three are those of `VllmOptions`."""
 
     checkpoint: Path | None = None
     server: ServerOptions | None = None
@@ -32,6 +34,9 @@ class Source:
     tensor_parallel_size: int = 1
     gpu_memory_utilization: float = 0.9
     engines: int | None = None
+    gather_ms: float | None = None
+    vision_graphs: bool = False
+    graph_tokens: int = 0
 
     def __post_init__(self) -> None:
         if (self.checkpoint is None) == (self.server is None):
@@ -76,10 +81,14 @@ def start_engine(
 
         log.info("asking %s", source.server.base_url)
         return ServerEngine(source.server, sampling)
-    from vilasr.engines.vllm_engine import VllmEngine, VllmOptions
+    from vilasr.engines.vllm_engine import VllmEngine
 
     log.info("starting vLLM with %s", source.checkpoint)
-    options = VllmOptions(
+    return VllmEngine(source.inspected, rule, sampling, vllm_options(source, profile, own_process))
+
+
+def vllm_options(source: Source, profile: Profile, own_process: bool) -> VllmOptions:
+    return VllmOptions(
         max_model_len=source.max_model_len or source.inspected.default_context,
         max_images=profile.budget.images,
         max_num_seqs=source.concurrency,
@@ -87,8 +96,10 @@ def start_engine(
         gpu_memory_utilization=source.gpu_memory_utilization,
         image_cache_gb=min(16.0, max(4.0, source.concurrency / 16)),  # 16 images of 448 * 28 * 28 pixels an episode
         own_process=own_process,
+        gather_ms=source.gather_ms,
+        vision_graphs=source.vision_graphs,
+        graph_tokens=source.graph_tokens,
     )
-    return VllmEngine(source.inspected, rule, sampling, options)
 
 
 def start_player(source: Source, profile: Profile, rule: SizeRule, sampling: Sampling, logs: Path) -> Player:
