@@ -13,7 +13,7 @@ from vilasr.training.recipe import read_config
 from vilasr.training.sft import known_keys
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGES = {"cold_start": "cold_start", "reflective_rejection_sampling": "reflective"}
+STAGES = {"base": "base", "cold_start": "cold_start", "reflective_rejection_sampling": "reflective"}
 SFT = sorted(path for stage in STAGES for path in (ROOT / "train" / stage).glob("*/*.yaml"))
 FULL = [path for path in SFT if path.parent.name != "nano"]
 RL = sorted((ROOT / "train/rl").rglob("config_grpo*.yaml"))
@@ -30,6 +30,7 @@ def stage_of(path: Path) -> str:
 
 def test_all_recipes_are_there():
     assert [name_of(path) for path in SFT] == [
+        "base-nano",
         "cold_start-nano",
         "cold_start-vilasr_full_qwen2.5_vl_7b_32gpu",
         "cold_start-vilasr_full_qwen2.5_vl_7b_8gpu",
@@ -100,6 +101,7 @@ def test_dataset_info_lists_the_eight_files():
     assert info == {
         f"{source}_{stage}": {"file_name": f"{folder}/{source}.json", **DATASET_ENTRY}
         for folder, stage in STAGES.items()
+        if stage != "base"  # its data are made here
         for source in SOURCES
     }
     for kind in (Format.COLD_START, Format.REFLECTIVE):

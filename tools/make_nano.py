@@ -10,6 +10,7 @@ import argparse
 import logging
 import sys
 from dataclasses import fields
+from itertools import chain
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -22,7 +23,9 @@ from vilasr.tasks import DataError
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--corpus", type=Path, required=True, help="ShareGPT file the tokenizer is trained on")
+    parser.add_argument(
+        "--corpus", type=Path, nargs="+", required=True, help="ShareGPT files the tokenizer is trained on"
+    )
     parser.add_argument("--profile", type=Path, help="saved beside the weights; ours by default")
     parser.add_argument("--seed", type=int, default=0)
     for field in fields(NanoSize):
@@ -34,7 +37,7 @@ def main() -> int:
     try:
         profile = load_profile(args.profile) if args.profile else default_profile()
         size = NanoSize(**{field.name: getattr(args, field.name) for field in fields(NanoSize)})
-        build_nano(args.out, corpus_texts(args.corpus), size, args.seed)
+        build_nano(args.out, chain.from_iterable(map(corpus_texts, args.corpus)), size, args.seed)
     except (DataError, ProfileError, ValueError) as exc:
         print(f"make_nano: {exc}", file=sys.stderr)
         return 1

@@ -313,3 +313,14 @@ def test_every_error_says_what_training_does():
 
 def test_caption_is_what_the_profile_writes():
     assert caption(1) == "<image>\nImage 1: 168 wide, 140 high."
+
+
+def test_captions_are_plain_conversations(tmp_path):
+    """Their replies need no format; all else is looked at as everywhere."""
+    talk = with_turn(with_turn(BASE, 2, content="A chair at (10, 12)."), 4, content="Red.")
+    token, place = with_turn(talk, 4, content="<|image_pad|>"), with_turn(talk, 3, content="And?")
+    write(tmp_path, [talk, {**token, "id": "two"}, {**place, "id": "three"}])
+    assert len(told(run(tmp_path))) > 3
+    info = json.loads((tmp_path / "dataset_info.json").read_text())
+    (tmp_path / "dataset_info.json").write_text(json.dumps({"room_caption": info["sft"]}))
+    assert told(run(tmp_path)) == [("control_token", 1, TURN.format(4)), ("image_count", 2, "images")]
