@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import ROOT, run_tool
 
-STAGES = "data base cold_start sample reflective grpo evaluate ablations report".split()
+STAGES = ["data", "base", "cold_start", "sample", "reflective", "grpo", "evaluate", "ablations", "report"]
 
 
 def pipeline(out: Path, *stages: str, **settings: object) -> subprocess.CompletedProcess[str]:
