@@ -32,6 +32,9 @@ from vilasr.results import broken_row, parse_row
 from vilasr.tasks import DataError, QuestionType, read_examples
 from vilasr.traces import StopReason
 
+CAM, OBJ, REG = "Cam", "Obj", "Reg"
+PAIRS = ((CAM, CAM), (OBJ, OBJ), (REG, REG), (CAM, OBJ), (OBJ, REG), (CAM, REG))
+
 
 @pytest.mark.parametrize(("benchmark", "task"), LMMS)
 def test_lmms_eval_files_hold_what_official_scores(tmp_path, benchmark, task):
@@ -210,3 +213,56 @@ def test_a_truth_that_is_no_option_and_a_folder_that_is_a_file(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         export(LMMS_EVAL, "mmsi_bench", said, tmp_path / "out", "m")
+
+
+def _said(tmp_path, benchmark="mmsi_bench"):
+    write_run(tmp_path, benchmark, CLEAN)
+    items = read_examples(tmp_path / f"benchmark/{benchmark}.json")
+    rows = (tmp_path / f"results/{benchmark}/results.jsonl").read_text().splitlines()
+    return pair(items, [parse_row(json.loads(row)) for row in rows])
+
+
+def test_lmms_eval_is_asked_for_what_is_there(tmp_path, caplog):
+    """A part of the release: its first items by --limit, others not at all."""
+    said = _said(tmp_path)
+    done = export(LMMS_EVAL, "mmsi_bench", said[:3], tmp_path / "out", "m")
+    assert done.command.endswith("--tasks mmsi_bench --limit 3")
+    whole = [replace(said[0], place=place) for place in range(1000)]
+    assert export(LMMS_EVAL, "mmsi_bench", whole, tmp_path / "out", "m").command.endswith("--tasks mmsi_bench")
+    assert not caplog.records
+    export(LMMS_EVAL, "mmsi_bench", said[1:3], tmp_path / "out", "m")
+    assert "mmsi_bench: not the first 2 items: lmms-eval will stop at those that are not here" in caplog.text
+
+
+@pytest.mark.parametrize("converted", [True, False])
+def test_a_file_whose_order_is_not_known_is_told(tmp_path, converted):
+    write_run(tmp_path, "mmsi_bench", CLEAN)
+    path = tmp_path / "benchmark/mmsi_bench.json"
+    items = json.loads(path.read_text())
+    path.write_text(json.dumps([item | ({"release": {}} if converted else {}) for item in items]))
+    done = run_tool(tmp_path, LMMS_EVAL)
+    assert done.returncode == 0
+    assert ("lmms-eval takes its item N for item N of the release" in done.stderr) is not converted
+    assert "item N" not in run_tool(tmp_path, VLMEVALKIT).stderr
+
+
+@pytest.mark.parametrize("dash", ["–", "-"])
+def test_the_categories_of_mmsi_bench(tmp_path, dash):
+    """VLMEvalKit's names (vlmeval/dataset/mmsibench.py) of the release's."""
+    short = {f"Positional Relationship ({a}.{dash}{b}.)": f"Pos-{a}-{b}" for a, b in PAIRS}
+    short |= {f"Attribute ({a}.)": f"Attr-{a}" for a in ("Meas", "Appr")}
+    short |= {f"Motion ({a}.)": f"Motion-{a}" for a in ("Cam", "Obj")} | {"MSR": "MSR"}
+    one = _said(tmp_path)[0]
+    said = [replace(one, example=replace(one.example, task=name)) for name in short]
+    export(VLMEVALKIT, "mmsi_bench", said, tmp_path / "out/m", "m")
+    assert [row["category"] for row in read_table(tmp_path, "MMSIBench_wo_circular")] == list(short.values())
+    assert len(short) == 11
+
+
+def test_the_tiny_spar_bench(tmp_path):
+    said = _said(tmp_path, "spar_bench")
+    done = export(LMMS_EVAL, "spar_bench_tiny", said, tmp_path / "out", "m")
+    assert "--tasks sparbench_tiny" in done.command
+    assert {path.name for path in done.paths} == {"samples_sparbench_tiny.jsonl", "from_log_sparbench_tiny.json"}
+    done = export(VLMEVALKIT, "spar_bench_tiny", said, tmp_path / "out", "m")
+    assert [path.name for path in done.paths] == ["m_SparBench_tiny.tsv"]

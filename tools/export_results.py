@@ -22,7 +22,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vilasr.result_export import LAYOUTS, export, pair
+from vilasr.records import read_records
+from vilasr.result_export import LAYOUTS, LMMS_EVAL, export, pair
 from vilasr.scoring.reading import read_all
 from vilasr.selection import Selection, select
 from vilasr.tasks import DataError, read_examples
@@ -74,12 +75,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             log.error("export_results: %s: %s", name, exc)
             failed = True
             continue
+        if args.layout == LMMS_EVAL and not _converted(path):
+            log.warning(
+                "%s: not made by tools/convert_benchmark.py: lmms-eval takes its item N for item N of the release", path
+            )
         silent = f", {done.silent} of which the model said nothing" if done.silent else ""
         log.info("%s: %d items%s", name, done.rows, silent)
         for written in done.paths:
             log.info("  %s", written)
         log.info("  scored by: %s", done.command)
     return 2 if failed else 0
+
+
+def _converted(path: Path) -> bool:
+    """Whether its first item says what it is of the release."""
+    record = next(iter(read_records(path)), None)
+    return isinstance(record, dict) and "release" in record
 
 
 if __name__ == "__main__":

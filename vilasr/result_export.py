@@ -27,6 +27,7 @@ from typing import Any
 
 from vilasr.prompts import option_letter
 from vilasr.results import Result
+from vilasr.scoring import find_benchmark
 from vilasr.scoring.answers import choices, true_letter
 from vilasr.tasks import BrokenItem, DataError, Example, QuestionType
 
@@ -149,9 +150,19 @@ def export(layout: str, benchmark: str, said: Sequence[Said], folder: Path, mode
     paths = tuple(folder / name for name in files)
     if layout == LMMS_EVAL:
         command = f"python -m lmms_eval --model from_log --model_args logs={folder} --tasks {tasks[benchmark]}"
+        command += _lmms_limit(benchmark, said)
     else:
         command = f"vlmutil eval {paths[0]} --judge extract_matching"
     return Exported(paths, command, len(said), sum(one.text is NO_REPLY for one in said))
+
+
+def _lmms_limit(benchmark: str, said: Sequence[Said]) -> str:
+    """lmms-eval asks for every item of the release, or for the first N, and stops at one that is not logged."""
+    count, whole = len(said), find_benchmark(benchmark).items
+    if any(one.place != place for place, one in enumerate(said)):
+        log.warning("%s: not the first %d items: lmms-eval will stop at those that are not here", benchmark, count)
+        return ""
+    return f" --limit {count}" if count < whole else ""
 
 
 def _lmms_eval(benchmark: str, task: str, said: Sequence[Said], model: str) -> Mapping[str, str]:
