@@ -62,6 +62,8 @@ def mazes() -> Path:
         "vilasr/mazes.py",
         "vilasr/maze_layouts.py",
         "vilasr/maze_files.py",
+        "vilasr/synthetic_files.py",
+        "vilasr/synthetic_cli.py",
         "vilasr/maze_traces.py",
         "vilasr/episode.py",
         "vilasr/profiles/nano.yaml",

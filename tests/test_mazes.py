@@ -19,7 +19,7 @@ from PIL import Image, ImageChops
 
 from vilasr.drawing import DrawCall, FinalAnswer, parse_reply
 from vilasr.episode import Continue, Done, Episode
-from vilasr.maze_files import Format, Job, MazeError, make_item, write_mazes
+from vilasr.maze_files import Format, Job, write_mazes
 from vilasr.maze_layouts import Grid, Maze, Split, layout_hash, random_maze, split_of
 from vilasr.maze_traces import oracle_episode
 from vilasr.mazes import Kind, MazeQuestion, Plan, draw_question, make_question
@@ -27,6 +27,7 @@ from vilasr.messages import Reply
 from vilasr.prompts import default_profile, parse_profile
 from vilasr.reflect import reflection
 from vilasr.sft_files import DATASET_ENTRY
+from vilasr.synthetic_files import JobError, make_item
 from vilasr.tasks import BrokenItem, Example, load_frames, parse_example, read_examples
 from vilasr.traces import StopReason, Trace
 
@@ -284,7 +285,7 @@ def test_sft_data_is_what_inference_will_see(made: Path, kind: Format, least: in
         reflective += reflection(trace).strict
     assert least <= reflective <= most  # err_share is a half
     info = json.loads((made / "dataset_info.json").read_text())
-    assert set(info) == {"maze_cold_start", "maze_reflective"}
+    assert set(info) == {"maze_cold_start", "maze_reflective", "maze_caption"}
     assert info[f"maze_{kind.value}"] == {"file_name": str(kind.file), **DATASET_ENTRY}
     assert parse_profile((made / "vilasr_profile.yaml").read_text(), "saved") == PROFILE
 
@@ -363,7 +364,7 @@ def test_a_profile_in_thousandths_draws_in_thousandths() -> None:
 
 
 def test_same_bytes_whatever_the_number_of_workers(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vilasr.maze_files._CHUNK", 1)  # so that the workers finish out of order
+    monkeypatch.setattr("vilasr.synthetic_files._CHUNK", 1)  # so that the workers finish out of order
     ticks: list[int] = []
     write_mazes(job(tmp_path, count=24), workers=2, progress=lambda: ticks.append(1))
     assert len(ticks) == 24
@@ -397,24 +398,25 @@ def test_earlier_output_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
     (tmp_path / "dataset_info.json").write_text('{"vqa_cold_start": {"file_name": "a.json"}}')
     write_mazes(this)
     before = contents(tmp_path)
-    with pytest.raises(MazeError, match="overwrite"):
+    with pytest.raises(JobError, match="overwrite"):
         write_mazes(job(tmp_path, count=1))
     assert contents(tmp_path) == before
     write_mazes(job(tmp_path, count=1), overwrite=True)
     assert len(json.loads((tmp_path / "maze.json").read_text())) == 1
     assert (
-        len(list(tmp_path.rglob("*_1.png"))) == 2
-    )  # of cold start and reflective; no picture of the earlier run is left
+        len(list(tmp_path.rglob("*_1.png"))) == 3
+    )  # of cold start, reflective and caption; no picture of the earlier run is left
     assert set(json.loads((tmp_path / "dataset_info.json").read_text())) == {
         "vqa_cold_start",
         "maze_cold_start",
         "maze_reflective",
+        "maze_caption",
     }
 
 
 def test_another_profile_beside_the_data_is_not_replaced_silently(tmp_path: Path) -> None:
     (tmp_path / "vilasr_profile.yaml").write_text("other: wording")
-    with pytest.raises(MazeError, match=r"vilasr_profile\.yaml"):
+    with pytest.raises(JobError, match=r"vilasr_profile\.yaml"):
         write_mazes(job(tmp_path))
     assert (tmp_path / "vilasr_profile.yaml").read_text() == "other: wording"
 
@@ -497,6 +499,6 @@ def test_released_data_of_the_same_name_is_not_overwritten(tmp_path, name):
     path = tmp_path / name
     path.parent.mkdir()
     path.write_text('[{"question": "one of forty thousand"}]')
-    with pytest.raises(MazeError, match="was not made by this tool"):
+    with pytest.raises(JobError, match="was not made by this tool"):
         write_mazes(job(tmp_path, split=Split.TRAIN, formats=(Format.RL, Format.COLD_START)), overwrite=True)
     assert "forty thousand" in path.read_text()

@@ -47,16 +47,27 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def unwritten(exc: OSError, out: Path) -> str:
+    """What is read raises DataError, so this is of writing."""
+    reason = exc.strerror or str(exc)
+    return f"{exc.filename or out}: cannot be written ({reason}); mend that, or choose another --out; run it again to go on"
+
+
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("benchmark", choices=list(RELEASES), help="which release it is")
     p.add_argument("source", type=Path, help="folder or table of the downloaded release")
     p.add_argument("--out", type=Path, default=Path("benchmark"), help="output folder (%(default)s)")
-    p.add_argument("--frames", type=int, choices=(16, 32), default=16, help="taken of each video (%(default)s)")
+    p.add_argument("--frames", type=int, choices=(16, 32), help="taken of each video of vsi (16)")
     p.add_argument("--profile", type=Path, help="profile YAML, for the size of images (the one shipped)")
     p.add_argument("--max-pixels", type=positive, help="of an image, instead of the profile's")
     p.add_argument("--workers", type=positive, default=cores(), help="threads (all cores)")
     p.add_argument("--allow-other-counts", action="store_true", help="convert a part, or a changed copy, of a release")
+    p.add_argument(
+        "--allow-unreadable-options",
+        action="store_true",
+        help="where a choice's options cannot be read, ask for the bare letters A to D",
+    )
     p.add_argument("--overwrite", action="store_true", help="replace an earlier conversion with other settings")
     return p
 
@@ -72,23 +83,27 @@ def main(argv: list[str] | None = None) -> int:
     rule = profile.image if args.max_pixels is None else replace(profile.image, max_pixels=args.max_pixels)
     if rule.max_pixels < rule.min_pixels:
         cli.error(f"--max-pixels: the profile's images have at least {rule.min_pixels}")
+    release = RELEASES[args.benchmark]
+    if args.frames is not None and release.pictures is not None:
+        cli.error(f"--frames: {args.benchmark} has no videos")
     job = Job(
-        release=RELEASES[args.benchmark],
+        release=release,
         source=args.source,
         out=args.out,
         rule=rule,
-        frames=args.frames,
+        frames=args.frames or 16,
         own_notes=frozenset(profile.notes),
         workers=args.workers,
         any_counts=args.allow_other_counts,
+        any_options=args.allow_unreadable_options,
         overwrite=args.overwrite,
     )
-    progress = Progress("video" if job.release.pictures is None else "item")
+    progress = Progress("video" if release.pictures is None else "item")
     try:
         convert(job, progress)
     except (DataError, OSError) as exc:
         progress.close()
-        print(f"{cli.prog}: error: {exc}", file=sys.stderr)
+        print(f"{cli.prog}: error: {unwritten(exc, job.out) if isinstance(exc, OSError) else exc}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         progress.close()

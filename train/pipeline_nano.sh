@@ -95,10 +95,8 @@ stage_data() {
         --err-share "$ERR_SHARE" "${maze[@]}"
     run "$PYTHON" tools/make_rooms.py --out "$data" "${train[@]}" "$SEED" --count "$((TRACES / 2))" --formats cold_start \
         --err-share "$ERR_SHARE" "${room[@]}"
-    run "$PYTHON" tools/make_mazes.py --out "$data/mazes" "${train[@]}" "$later" --count "$QUESTIONS" --formats rl "${maze[@]}"
-    run "$PYTHON" tools/make_rooms.py --out "$data/rooms" "${train[@]}" "$later" --count "$((QUESTIONS / 2))" --formats rl "${room[@]}"
-    run mv "$data/mazes/rl/vilasr_rl_data.jsonl" "$data/mazes/rl/mazes.jsonl" # results are kept by the file's name
-    run mv "$data/rooms/rl/vilasr_rl_data.jsonl" "$data/rooms/rl/rooms.jsonl"
+    run "$PYTHON" tools/make_mazes.py --out "$data" "${train[@]}" "$later" --count "$QUESTIONS" --formats rl "${maze[@]}"
+    run "$PYTHON" tools/make_rooms.py --out "$data" "${train[@]}" "$later" --count "$((QUESTIONS / 2))" --formats rl "${room[@]}"
     run "$PYTHON" tools/make_mazes.py --out "$tests" --split test --seed 0 --count "$HELD_OUT" "${maze[@]}"
     run "$PYTHON" tools/make_rooms.py --out "$tests" --split test --seed 0 --count "$HELD_OUT" "${room[@]}"
     run rm -rf "$models/random"
@@ -123,7 +121,7 @@ stage_cold_start() {
 # Stage 2: of its own episodes, those that are right, well-formed and reflective are learned once more.
 stage_sample() {
     run "$PYTHON" tools/sample_traces.py --preset reflective --checkpoint "$models/cold_start" \
-        --data "$data/mazes/rl/mazes.jsonl" "$data/rooms/rl/rooms.jsonl" --benchmark-dir "$tests" --samples "$SAMPLES" \
+        --data "$data/rl/vilasr_rl_data.jsonl" "$data/rl/room.jsonl" --benchmark-dir "$tests" --samples "$SAMPLES" \
         --temperature 1 --seed "$SEED" --output "$OUT/reflective" --overwrite-dataset "${vllm[@]}"
 }
 stage_reflective() {
@@ -135,7 +133,7 @@ stage_reflective() {
 # Stage 3: GRPO, its reward by the functions that score the evaluation.
 reinforce() { # from, to
     local keys=(actor_rollout_ref.model.path="$models/$1" trainer.default_local_dir="$OUT/grpo/$2")
-    keys+=(data.train_files="[$data/mazes/rl/mazes.jsonl,$data/rooms/rl/rooms.jsonl]" data.seed="$SEED")
+    keys+=(data.train_files="[$data/rl/vilasr_rl_data.jsonl,$data/rl/room.jsonl]" data.seed="$SEED")
     # shellcheck disable=SC2206  # GRPO_EXTRA is a list of words
     keys+=(trainer.total_training_steps="$GRPO_STEPS" $GRPO_EXTRA)
     run env CONFIG="$grpo" bash train/rl/nano/train_grpo.sh "${keys[@]}"

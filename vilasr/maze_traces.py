@@ -138,7 +138,7 @@ def _drawing(question: MazeQuestion, runs: Sequence[Run], call: Call, episode: E
     grid = Grid(question.maze.size, image.width)
     for number, run in enumerate(shown, call.first + 1):
         ahead = step_from(cell, *run)
-        start, end = (_to_profile(grid.centre(c), image.width, episode.profile) for c in (cell, ahead))
+        start, end = (to_profile(grid.centre(c), image.width, episode.profile) for c in (cell, ahead))
         marks.append(Line(image.index, start, end, f"step {number}"))
         cell = ahead
     templates, fault = (_NEXT if call.first else _FIRST), ""
@@ -151,8 +151,8 @@ def _drawing(question: MazeQuestion, runs: Sequence[Run], call: Call, episode: E
     return spell_call(thought, marks)
 
 
-def _to_profile(point: tuple[int, int], side: int, profile: Profile) -> tuple[float, float]:
-    """Pixels, or whole thousandths of the side for profiles in that frame."""
+def to_profile(point: tuple[int, int], side: int, profile: Profile) -> tuple[float, float]:
+    """(x, y) in the profile's frame, of a point in pixels: pixels, or whole thousandths of the side."""
     if profile.coordinates == "pixels":
         return point
     return round(1000 * point[0] / side), round(1000 * point[1] / side)

@@ -80,8 +80,8 @@ def make_question(plan: Plan, number: int) -> MazeQuestion:
     """Question `number` (from 0). Kinds take turns; sizes and answer letters are dealt evenly within each kind."""
     kind = plan.kinds[number % len(plan.kinds)]
     turn = number // len(plan.kinds)
-    size = _dealt(plan.sizes, turn, f"{plan.seed} {kind} size")
-    letter = _dealt(LETTERS, turn, f"{plan.seed} {kind} letter")
+    size = dealt(plan.sizes, turn, f"{plan.seed} {kind} size")
+    letter = dealt(LETTERS, turn, f"{plan.seed} {kind} letter")
     rng = Random(f"{plan.seed} {plan.split} {number}")  # noqa: S311
     maze = random_maze(size, rng)
     while split_of(maze) is not plan.split:
@@ -113,7 +113,7 @@ def make_question(plan: Plan, number: int) -> MazeQuestion:
     return MazeQuestion(name, kind, maze, path, text, tuple(options), letter, dots)
 
 
-def _dealt(items: Sequence[T], number: int, key: str) -> T:
+def dealt(items: Sequence[T], number: int, key: str) -> T:
     """Item `number` of an endless sequence of shuffled decks."""
     block, place = divmod(number, len(items))
     deck = list(items)

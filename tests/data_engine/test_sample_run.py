@@ -30,7 +30,12 @@ FILE = "reflective_rejection_sampling/maze.json"
 def learned() -> Path:
     """Ten questions, and a nano model that was trained on the reflective solutions of eight until it knows them."""
     key = _made_by(
-        "vilasr/mazes.py", "vilasr/maze_files.py", "vilasr/maze_traces.py", "vilasr/nano.py", NANO.as_posix()
+        "vilasr/mazes.py",
+        "vilasr/maze_files.py",
+        "vilasr/synthetic_files.py",
+        "vilasr/maze_traces.py",
+        "vilasr/nano.py",
+        NANO.as_posix(),
     )
 
     def make(folder: Path) -> None:
