@@ -63,6 +63,7 @@ def mazes() -> Path:
         "vilasr/maze_layouts.py",
         "vilasr/maze_files.py",
         "vilasr/synthetic_files.py",
+        "vilasr/synthetic_task.py",
         "vilasr/synthetic_cli.py",
         "vilasr/maze_traces.py",
         "vilasr/episode.py",

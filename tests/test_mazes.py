@@ -27,7 +27,8 @@ from vilasr.messages import Reply
 from vilasr.prompts import default_profile, parse_profile
 from vilasr.reflect import reflection
 from vilasr.sft_files import DATASET_ENTRY
-from vilasr.synthetic_files import JobError, make_item
+from vilasr.synthetic_files import make_item
+from vilasr.synthetic_task import JobError
 from vilasr.tasks import BrokenItem, Example, load_frames, parse_example, read_examples
 from vilasr.traces import StopReason, Trace
 

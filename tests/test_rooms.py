@@ -31,7 +31,8 @@ from vilasr.rooms import COLORS, ROOM, SHAPES, Kind, Plan, Thing, layout_hash, m
 from vilasr.scoring import corrected_accuracy, find_benchmark
 from vilasr.scoring.metrics import mean_relative_accuracy
 from vilasr.sft_files import DATASET_ENTRY
-from vilasr.synthetic_files import JobError, make_item, write
+from vilasr.synthetic_files import make_item, write
+from vilasr.synthetic_task import JobError
 from vilasr.tasks import Example, load_frames, parse_example, read_examples
 from vilasr.traces import StopReason
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -45,6 +46,16 @@ def points(text: str) -> list[tuple[int, ...]]:
     return [tuple(map(int, match)) for match in POINT.findall(text)]
 
 
+def beyond(maze: Maze, cell: Cell, closed: Cell) -> set[Cell]:
+    """All cells that can be reached from `cell` without passing `closed`."""
+    found, queue = {cell, closed}, [cell]
+    for here in queue:
+        ahead = {step_from(here, way) for way in MOVES if maze.is_open(here, step_from(here, way))} - found
+        found |= ahead
+        queue += ahead
+    return found - {closed}
+
+
 @pytest.mark.parametrize("side", [168, 336])
 def test_a_maze_can_be_rebuilt_from_its_description(side: int) -> None:
     for question, turns in mazes_of(side):
@@ -69,9 +80,9 @@ def test_short_answers_about_mazes_are_true() -> None:
     asked_for, walls = Counter[str](), Counter[str]()
     for question, turns in mazes_of(168, 60):
         cells, things = cells_at(question, 168), things_of(question)
-        assert len({asked for asked, _ in turns}) == len(turns) == maze_captions.SHORT_TURNS + 1
+        assert len({asked for asked, _ in turns}) == len(turns) == maze_captions.SHORT_TURNS + 2
         for asked, said in turns[:-1]:
-            asked_for[asked.split()[0]] += 1
+            asked_for[" ".join(asked.split()[:2]) if asked.startswith("Which") else asked.split()[0]] += 1
             at = [cells[point] for point in points(asked)]
             if asked.startswith("Where"):
                 assert cells[points(said)[0]] == things[asked.removeprefix("Where is the ").rstrip("?")]
@@ -88,10 +99,19 @@ def test_short_answers_about_mazes_are_true() -> None:
                 assert ahead in cells.values()
                 assert said == ("no" if question.maze.is_open(at[0], ahead) else "yes")
                 walls[said] += 1
+            elif asked.startswith("Which moves"):
+                runs = [(way, int(moves)) for way, moves in re.findall(r"(\w+) (\d+)", said)]
+                goal = things[asked.split(" to the ")[1].rstrip("?")]
+                assert walk(question.maze, things["green square"], runs) == goal
+                assert all(a[0] != b[0] for a, b in pairwise(runs)), "moves in one direction stand together"
+            elif asked.startswith("Which way is"):
+                ahead = step_from(at[0], said)
+                assert question.maze.is_open(at[0], ahead)
+                assert things[asked.split(" to the ")[1].rstrip("?")] in beyond(question.maze, ahead, at[0])
             else:
                 ways = [way for way in MOVES if question.maze.is_open(at[0], step_from(at[0], way))]
                 assert said == ", ".join(ways)
-    assert set(asked_for) == {"Where", "What", "From", "Is", "Which"}
+    assert set(asked_for) == {"Where", "What", "From", "Is", "Which moves", "Which way", "Which ways"}
     assert abs(walls["yes"] / walls.total() - 0.5) < 0.2
 
 
@@ -152,7 +172,7 @@ def test_a_caption_file_has_one_image_and_its_own_dataset(tmp_path: Path, task: 
     records = json.loads((tmp_path / f"caption/{task}.json").read_text())
     for record in records:
         turns = record["conversations"]
-        assert [turn["role"] for turn in turns] == ["user", "assistant"] * 9
+        assert [turn["role"] for turn in turns] == ["user", "assistant"] * (10 if task == "maze" else 9)
         assert turns[0]["content"].startswith("<image>\nImage 1: 84 wide, 84 high.\n")
         assert sum(turn["content"].count("<image>") for turn in turns) == len(record["images"]) == 1
         assert (tmp_path / record["images"][0]).is_file()

@@ -50,7 +50,9 @@ def cores() -> int:
 def unwritten(exc: OSError, out: Path) -> str:
     """What is read raises DataError, so this is of writing."""
     reason = exc.strerror or str(exc)
-    return f"{exc.filename or out}: cannot be written ({reason}); mend that, or choose another --out; run it again to go on"
+    return (
+        f"{exc.filename or out}: cannot be written ({reason}); mend that or choose another --out; run it again to go on"
+    )
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,8 +1,8 @@
 """Captions of mazes: short questions about what the picture shows, and a description of all of it.
 
 For pre-training a model that has never seen a picture. Every answer can be read off the picture alone and nearly every
-one holds coordinates: (x, y) of a cell's centre, in the profile's frame. The description is asked for last, so that no
-short answer can be copied from it.
+one holds coordinates: (x, y) of a cell's centre, in the profile's frame. Some ask for the way to a place, which is what
+all questions about mazes come down to. The description is asked for last, so that no answer can be copied from it.
 
 A description is the start, the end or the dots, the x of the columns, and a line for each row of cells with the y of
 its centres and a word for each cell: which of the two sides "right" and "down" is open ("both", "none"). Each wall
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from random import Random
 
-from vilasr.maze_layouts import MOVES, Cell, Grid, step_from, walk
+from vilasr.maze_layouts import MOVES, Cell, Grid, path_to, runs_of, spell, step_from, tree_from, walk
 from vilasr.maze_traces import to_profile
 from vilasr.mazes import MazeQuestion
 from vilasr.prompts import Profile
@@ -46,12 +46,12 @@ class _Reader:
 def caption(question: MazeQuestion, side: int, profile: Profile, rng: Random) -> list[tuple[str, str]]:
     """(asked, answered) in order; no question twice. `side` is the picture's, in pixels."""
     reader = _Reader(question, side, profile)
-    makers = [_where, _what, _go, _go, _wall, _wall, _ways]
+    makers = [_where, _what, _go, _go, _wall, _wall, _ways, _toward, _toward]
     turns: dict[str, str] = {}
     while len(turns) < SHORT_TURNS:
         asked, said = rng.choice(makers)(reader, rng)
         turns.setdefault(asked, said)
-    return [*turns.items(), (DESCRIBE, _description(reader))]
+    return [*turns.items(), _path(reader, rng), (DESCRIBE, _description(reader))]
 
 
 def _where(reader: _Reader, rng: Random) -> tuple[str, str]:
@@ -87,6 +87,22 @@ def _wall(reader: _Reader, rng: Random) -> tuple[str, str]:
 def _ways(reader: _Reader, rng: Random) -> tuple[str, str]:
     cell = rng.choice(reader.cells)
     return f"Which ways are open at {reader.spell(cell)}?", ", ".join(reader.open_ways(cell))
+
+
+def _toward(reader: _Reader, rng: Random) -> tuple[str, str]:
+    """The first move of the one path."""
+    name = rng.choice(sorted(reader.things))
+    goal = reader.things[name]
+    cell = rng.choice([cell for cell in reader.cells if cell != goal])
+    way = runs_of(path_to(tree_from(reader.maze, cell), goal))[0][0]
+    return f"Which way is it from {reader.spell(cell)} to the {name}?", way
+
+
+def _path(reader: _Reader, rng: Random) -> tuple[str, str]:
+    start = reader.things["green square"]
+    name = rng.choice(sorted(reader.things.keys() - {"green square"}))
+    path = path_to(tree_from(reader.maze, start), reader.things[name])
+    return f"Which moves lead from the green square to the {name}?", spell(runs_of(path))
 
 
 def _description(reader: _Reader) -> str:

@@ -14,8 +14,9 @@ from vilasr.maze_captions import caption
 from vilasr.maze_layouts import MAX_SIZE, MIN_SIZE, Grid, layout_hash
 from vilasr.maze_traces import LEAST_BUDGET, oracle_episode
 from vilasr.mazes import MIN_PITCH, MazeQuestion, Plan, draw_question, make_question
-from vilasr.synthetic_files import Job as AnyJob
-from vilasr.synthetic_files import JobError, TaskFormat, Turns, write
+from vilasr.synthetic_files import write
+from vilasr.synthetic_task import Job as AnyJob
+from vilasr.synthetic_task import JobError, TaskFormat, Turns
 from vilasr.tasks import Example
 
 write_mazes = write

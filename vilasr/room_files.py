@@ -14,8 +14,8 @@ from vilasr.room_captions import caption
 from vilasr.room_pictures import MIN_SIDE, draw_room
 from vilasr.room_traces import LEAST_BUDGET, oracle_episode
 from vilasr.rooms import MAX_OBJECTS, MIN_OBJECTS, Kind, Plan, RoomQuestion, layout_hash, make_question
-from vilasr.synthetic_files import Job as AnyJob
-from vilasr.synthetic_files import JobError, TaskFormat, Turns
+from vilasr.synthetic_task import Job as AnyJob
+from vilasr.synthetic_task import JobError, TaskFormat, Turns
 from vilasr.tasks import Example, QuestionType
 
 

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 from vilasr.maze_layouts import Split
 from vilasr.profile_checks import ProfileError
 from vilasr.prompts import Profile, default_profile, load_profile
-from vilasr.synthetic_files import Job, Layout, TaskFormat, check_job, write
+from vilasr.synthetic_files import write
+from vilasr.synthetic_task import Job, Layout, TaskFormat, check_job
 from vilasr.tasks import DataError
 
 try:
