@@ -63,8 +63,8 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True, slots=True)
 class NanoSize:
-    """Shape of the model. `hidden` is shared by text and vision; heads have `hidden // heads` channels (even, at least
-    16). The defaults give about 3 million parameters."""
+    """Shape of the model. `hidden` is shared by text and vision; heads have `hidden // heads` channels, a
+    multiple of 16 (vLLM on a CPU wants 32 at least). The defaults give about 3 million parameters."""
 
     hidden: int = 192
     text_layers: int = 4

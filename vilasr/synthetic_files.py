@@ -1,8 +1,8 @@
 """Synthetic data on disk: benchmark file, RL file and SFT datasets of one task, made by one or several processes.
 
 What a `vilasr.synthetic_task.Job` makes is written here. Images go to `images/<task>/` beside each file. Benchmark and
-RL files name them relative to their own folder; SFT files relative to the output folder, where `dataset_info.json` lies, as
-LLaMA-Factory looks for them there. A file appears under its name only when it is complete.
+RL files name them relative to their own folder; SFT files relative to the output folder, where `dataset_info.json`
+lies, as LLaMA-Factory looks for them there. A file appears under its name only when it is complete.
 """
 
 from __future__ import annotations

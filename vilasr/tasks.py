@@ -181,6 +181,8 @@ _OPTION_START = re.compile(
 _SMALL_OPTION_START = re.compile(r"(?:^|\n)[ \t]*[(（]?([a-h])[.):：、．）]\s*")
 _OPTIONS_FOLLOW = re.compile(r"\b(?:options|choices)\s*[:：]|选项\s*[:：]", re.IGNORECASE)
 _LETTERS_NAMED = re.compile(r"\b(?:options?|choices?)\s+((?:[A-H](?:(?:,|\s|or|and|\.)+|$))+)")
+# How to answer, as SPAR-Bench says it behind the options, in their line or the next
+_HOW_TO_ANSWER = re.compile(r"\s(?:Your answer (?:can|must|should) only include|Answer with)\b.*")
 _ANSWER_TAGS = re.compile(r"\s*<answer>\s*(.*?)\s*</answer>\s*", re.DOTALL)
 
 
@@ -215,7 +217,8 @@ def _longest_run(text: str) -> tuple[str, ...]:
         return ()
     ends = [match.start() for match in run[1:]] + [len(text)]
     bodies = [text[m.end() : end].strip(" \r\n\t,;，；") for m, end in zip(run, ends, strict=True)]
-    bodies[-1] = bodies[-1].split("\n")[0].strip(" \r,;，；")  # what follows the last option is no part of it
+    last = _HOW_TO_ANSWER.sub("", bodies[-1].split("\n")[0])  # what follows the last option is no part of it
+    bodies[-1] = last.strip(" \r,;，；")
     return tuple(f"{m[1].upper()}. {body}" for m, body in zip(run, bodies, strict=True))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -38,6 +39,19 @@ def test_what_evaluation_reads(name, built, tmp_path):
         assert [frame.size for frame in frames] == [RULE.final_size(*frame.size) for frame in frames]
         sizes = [Image.open(tmp_path / path).size for path in item.image_paths]
         assert sizes == [frame.size for frame in frames], "images are final as they lie there"
+
+
+def test_further_fields_are_kept(built, tmp_path):
+    fields = {
+        "vsi": ("dataset", "scene_name"),
+        "spar": ("img_type", "format_type", "source"),
+        "mmsi": (),
+        "spatialeval": ("oracle_answer", "oracle_full_answer"),
+    }
+    for name, kept in fields.items():
+        source, rows = built[name]
+        records = json.loads(convert(job(name, source, tmp_path)).file.read_text(encoding="utf-8"))
+        assert [record["release"] for record in records] == [{field: row[field] for field in kept} for row in rows]
 
 
 def test_types_and_captions(built, tmp_path):

@@ -6,14 +6,16 @@ import errno
 import importlib
 import json
 import os
+import shutil
 import signal
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from tests.benchmark_release import releases
-from tests.benchmark_release.jobs import job, tree
+from tests.benchmark_release.jobs import examples, job, tree
 from vilasr.benchmark_release import RELEASES, Job, convert
 from vilasr.benchmark_release.rows import Row
 from vilasr.benchmark_release.spar import TASKS
@@ -205,9 +207,107 @@ def test_what_others_made_is_not_touched(built, tmp_path):
     own = tmp_path / "b/images/mmsi_bench/mine.txt"
     own.parent.mkdir(parents=True)
     own.write_text("mine")
-    with pytest.raises(DataError, match="files that this tool did not make"):
-        convert(job("mmsi", source, tmp_path / "b", overwrite=True))
+    for overwrite, said in (
+        (False, rf"holds mine\.txt and no {STATE_NAME}, so what made it cannot be told"),
+        (True, r"mine\.txt: was not made by this tool and is not removed"),
+    ):
+        with pytest.raises(DataError, match=said):
+            convert(job("mmsi", source, tmp_path / "b", overwrite=overwrite))
     assert own.read_text() == "mine"
+
+
+@pytest.mark.parametrize("stranger", ["mine.txt", "784-7056/000/mine.txt", "784-7056/000/000000/notes/00.png", "mine"])
+def test_overwriting_removes_no_file_of_others(stranger, built, tmp_path):
+    source, _ = built["mmsi"]
+    done = convert(job("mmsi", source, tmp_path))
+    own = tmp_path / "images/mmsi_bench" / stranger
+    if stranger == "mine":
+        (tmp_path / "elsewhere").mkdir()
+        own.symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    else:
+        own.parent.mkdir(parents=True, exist_ok=True)
+        own.write_text("mine")
+    before = tree(tmp_path)
+    with pytest.raises(DataError, match=f"{own}: was not made by this tool and is not removed"):
+        convert(job("mmsi", source, tmp_path, rule=SizeRule(max_pixels=56 * 56), overwrite=True))
+    assert tree(tmp_path) == before
+    own.unlink()
+    convert(job("mmsi", source, tmp_path, rule=SizeRule(max_pixels=56 * 56), overwrite=True))
+    assert done.file.is_file()
+
+
+def test_half_written_folders_are_ours(built, tmp_path):
+    """What a killed run leaves is removed with the rest."""
+    source, _ = built["vsi"]
+    convert(job("vsi", source, tmp_path))
+    half = next(tmp_path.rglob("00.png")).parent
+    half.rename(half.with_name(f".{half.name}.part"))
+    convert(job("vsi", source, tmp_path, frames=3, overwrite=True))
+    assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize("lost", ["images", "state", "all but images"])
+def test_what_was_lost_is_told_and_made_again(lost, built, tmp_path):
+    source, _ = built["mmsi"]
+    convert(job("mmsi", source, tmp_path))
+    before, images = tree(tmp_path), tmp_path / "images/mmsi_bench"
+    if lost == "images":
+        shutil.rmtree(images)
+        said = f"{images}: the images of {tmp_path}/mmsi_bench.json are gone; .*--overwrite"
+    elif lost == "all but images":  # as a run leaves it that is killed while it replaces what lost its state
+        (images / STATE_NAME).unlink()
+        (tmp_path / "mmsi_bench.json").unlink()
+        said = f"{images}: holds 784-7056 and no {STATE_NAME}, .*--overwrite"
+    else:
+        (images / STATE_NAME).unlink()
+        said = f"{STATE_NAME}: is gone, so the settings of {tmp_path}/mmsi_bench.json cannot be told; .*--overwrite"
+    with pytest.raises(DataError, match=said):
+        convert(job("mmsi", source, tmp_path))
+    convert(job("mmsi", source, tmp_path, overwrite=True))
+    assert tree(tmp_path) == before
+
+
+def test_images_of_another_size_are_other_items(built, tmp_path):
+    """Or results with the one would go on with the other."""
+    changes: dict[str, list[dict]] = {
+        "vsi": [{}, {"frames": 3}, {"rule": SizeRule(max_pixels=56 * 56)}],
+        "mmsi": [{}, {"rule": SizeRule(max_pixels=56 * 56)}, {"rule": SizeRule(min_pixels=56 * 56)}],
+    }
+    for name, kinds in changes.items():
+        digests = []
+        for number, change in enumerate(kinds):
+            done = convert(job(name, built[name][0], tmp_path / f"{name}{number}", **change))
+            found = examples(done, name)
+            digests += [item.digest() for item in found]
+            if change.get("frames") == 3:
+                assert found[0].image_paths[0].startswith("images/vsi_bench/3x784-7056/")
+        assert len(set(digests)) == len(digests)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_replaced_video_is_read_again(zipped, stop, tmp_path):
+    source = tmp_path / "in"
+    releases.vsi(source, zipped=zipped)
+    changed = job("vsi", source, tmp_path / "out", frames=5)
+    done = convert(changed)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.png")}
+    releases.mp4(tmp_path / "new.mp4", 30, draw=lambda number: releases.frame(255 - number, 96, 64))
+    if zipped:
+        with zipfile.ZipFile(source / "scannet.zip", "w") as archive:
+            archive.write(tmp_path / "new.mp4", "scannet/scene0011_00.mp4")
+    else:
+        os.replace(tmp_path / "new.mp4", source / "scannet/scene0011_00.mp4")
+    if stop:  # before the new video is noted
+        assert run_until(changed, 6)
+        assert not done.file.exists()
+    again = convert(changed)
+    assert (again.pieces, again.reused) == (3, 2)
+    convert(job("vsi", source, tmp_path / "whole", frames=5))
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+    for path, time in before.items():
+        assert (path.stat().st_mtime_ns == time) == ("scene0011_00" not in path.parts), path
+    assert convert(changed).reused == 3
 
 
 def test_two_runs_at_once(built, tmp_path):

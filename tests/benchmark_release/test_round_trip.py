@@ -13,12 +13,13 @@ from tests.conftest import ROOT, run_tool
 from vilasr.benchmark_release import RELEASES
 from vilasr.benchmark_release.spar import TASKS
 from vilasr.benchmark_release.vsi import COUNTS
+from vilasr.scoring.spar_bench import VIEW_CHANGE
 
 pytestmark = pytest.mark.engine
 
 BUILDERS = {
     "vsi": lambda folder: releases.vsi(folder, counts=dict.fromkeys([*COUNTS][::2], 1)),
-    "spar": lambda folder: releases.spar(folder, TASKS[::3]),
+    "spar": lambda folder: releases.spar(folder, [*TASKS[::3], VIEW_CHANGE]),
     "mmsi": lambda folder: releases.mmsi(folder, 4),
     "spatialeval": lambda folder: releases.spatialeval(folder, 3),
 }
@@ -35,6 +36,8 @@ def results(nano: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
         arguments = (name, root / name, "--out", root / "benchmark", "--profile", profile, "--allow-other-counts")
         done = run_tool("tools/convert_benchmark.py", *arguments)
         assert done.returncode == 0, done.stderr
+    done = run_tool("tools/check_data.py", root / "benchmark", "--workers", 1)
+    assert done.returncode == 0, done.stdout + done.stderr
     done = run_tool(
         "eval/infer.py",
         *("--checkpoint", nano, "--benchmark-dir", root / "benchmark", "--output", root / "results"),

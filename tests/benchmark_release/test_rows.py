@@ -101,7 +101,9 @@ def test_unknown_tasks(tmp_path):
 def test_a_choice_without_options(tmp_path):
     row = {**releases.spar_rows(["position_matching"])[0], "question": "Which?"}
     releases.spar(tmp_path / "in", rows=[row])
-    assert "row 0: options: a multiple-choice item needs at least two" in error("spar", tmp_path / "in", tmp_path)
+    message = error("spar", tmp_path / "in", tmp_path)
+    assert "the options of 1 row cannot be read: " in message
+    assert "row 0: options: a choice without any" in message
 
 
 def test_questions_with_the_image_in_words_are_refused(tmp_path):
@@ -241,6 +243,13 @@ def test_no_image(tmp_path):
     rows[1]["image"] = []
     releases.spar(tmp_path / "in", rows=rows)
     assert "row 0: image: holds no image" in error("spar", tmp_path / "in", tmp_path / "out")
+
+
+def test_lines_are_taken_before_parquet(tmp_path):
+    """A folder with VSI-Bench's older table and its newer one."""
+    rows = releases.vsi(tmp_path / "in")
+    releases.write_table(tmp_path / "in/test-00000-of-00001.parquet", rows[:3], releases.VSI_TYPES)
+    assert convert(job("vsi", tmp_path / "in", tmp_path)).items == len(rows) > 3
 
 
 def test_the_table_alone_may_be_named(tmp_path):

@@ -15,6 +15,7 @@ from PIL import Image
 from tests.benchmark_release import releases
 from tests.conftest import ROOT
 from vilasr.benchmark_release import RELEASES
+from vilasr.scoring.answers import corrected_accuracy
 from vilasr.tasks import Example, read_examples
 
 
@@ -72,6 +73,7 @@ def test_size_and_wording_come_from_the_profile(tool, tmp_path):
         ("vsi", "x", "--workers", "0"),
         ("vsi", "x", "--profile", "nowhere.yaml"),
         ("vsi", "x", "--max-pixels", "100"),
+        ("spar", "x", "--frames", "16"),
         ("other", "x"),
     ],
 )
@@ -79,6 +81,54 @@ def test_wrong_arguments(arguments, tool):
     with pytest.raises(SystemExit) as ended:
         run(tool, *arguments)
     assert ended.value.code == 2
+
+
+def test_a_note_of_the_profile_on_the_whole_benchmark(tool, tmp_path):
+    """The profile says it for every task (`vilasr.prompts.Profile.opening`), so the question does not."""
+    releases.spar(tmp_path / "in")
+    text = (ROOT / "vilasr/profiles/nano.yaml").read_text(encoding="utf-8")
+    (tmp_path / "profile.yaml").write_text(text + 'notes: {spar_bench: " In thousandths."}\n', encoding="utf-8")
+    arguments = ("--profile", tmp_path / "profile.yaml", "--allow-other-counts")
+    assert run(tool, "spar", tmp_path / "in", "--out", tmp_path / "out", *arguments) == 0
+    assert "0-1000 scale" not in (tmp_path / "out/spar_bench.json").read_text(encoding="utf-8")
+    state = json.loads((tmp_path / "out/images/spar_bench/.conversion.json").read_text())
+    assert state["own_notes"] == ["camera_motion_infer", "position_matching"]
+
+
+def test_what_cannot_be_written_is_told(tool, tmp_path, capsys):
+    releases.mmsi(tmp_path / "in")
+    (tmp_path / "file").write_text("")
+    assert run(tool, "mmsi", tmp_path / "in", "--out", tmp_path / "file", "--allow-other-counts") == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert f"error: {tmp_path / 'file/images/mmsi_bench'}: cannot be written (Not a directory); " in told
+    assert told.endswith("run it again to go on")
+
+
+def test_options_that_cannot_be_read(tool, tmp_path, capsys, caplog):
+    rows = releases.spar_rows(["position_matching", "depth_prediction_oc", *["camera_motion_infer"] * 4])
+    for row in rows:
+        row["question"] = "Which?"
+    rows[4]["question"] += "\nA. left\nB. right"
+    rows[3]["answer"] = "C"
+    releases.spar(tmp_path / "in", rows=rows)
+    arguments = ("spar", tmp_path / "in", "--out", tmp_path / "out", "--allow-other-counts")
+    assert run(tool, *arguments) == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    shards = [f"{tmp_path}/in/data/test-0000{n}-of-00002.parquet" for n in (0, 1)]
+    places = [f"{shards[0]}: row 0: ", f"{shards[0]}: row 2: ", f"{shards[1]}: row 0: ", f"{shards[1]}: row 2: "]
+    assert "the options of 4 rows cannot be read: " in told
+    assert [place in told for place in places] == [True, True, True, False]
+    assert "give --allow-unreadable-options" in told
+    assert not (tmp_path / "out").exists()
+    assert run(tool, *arguments, "--allow-unreadable-options") == 0
+    assert "the options of 4 rows cannot be read and are" in caplog.text
+    found = read_examples(tmp_path / "out/spar_bench.json")
+    assert [item.options for item in found if isinstance(item, Example)] == [
+        *((tuple("ABCD"), ())[number in (1, 4)] for number in range(6))
+    ]
+    item = found[3]
+    assert isinstance(item, Example)
+    assert [corrected_accuracy(item, answer) for answer in ("C", "(c)", "A", "left")] == [1, 1, 0, 0]
 
 
 def test_stopped_by_hand(tool, tmp_path, monkeypatch, capsys):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests.scoring.oracles import Outcome
-from tests.scoring.triples import OPTIONS, Triple
+from tests.scoring.triples import OPTIONS, QUESTIONS, Triple
 from vilasr.published_rules import published_score
 from vilasr.scoring import find_benchmark
 from vilasr.scoring.items import Scored, measures_of, values_by_task
@@ -28,15 +28,19 @@ class Difference:
     theirs: Outcome
 
 
-def example_of(triple: Triple) -> Example:
+def example_of(triple: Triple, written: str | None = None) -> Example:
+    """`written`: the benchmark as whose releases the options stand in the question's text, not in a field."""
     options = OPTIONS if triple.kind == "choice" else ()
-    return Example("p", "Which?", options, triple.truth, ("p.png",), _TYPES[triple.kind], triple.task)
+    question = "Which?"
+    if written is not None and options:
+        question, options = QUESTIONS[written], ()
+    return Example("p", question, options, triple.truth, ("p.png",), _TYPES[triple.kind], triple.task)
 
 
-def our_official(benchmark: str, triple: Triple) -> float:
+def our_official(benchmark: str, triple: Triple, in_question: bool = False) -> float:
     rule = find_benchmark(benchmark).official
     assert rule is not None, f"{benchmark} has no official rule"
-    return rule(example_of(triple), triple.answer)
+    return rule(example_of(triple, benchmark if in_question else None), triple.answer)
 
 
 def our_published(triple: Triple) -> float:

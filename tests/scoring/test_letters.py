@@ -30,6 +30,12 @@ from vilasr.tasks import letters_in_question
         ("Where?\r\n  (a) left\r\n  (b) right", ("A. left", "B. right")),
         ("Point A. and point B. are marked.\na) left\nb) right", ("A. left", "B. right")),
         ("It is a. b. c. thing", ()),
+        (
+            "Which? A. 0.7 B. 1.3 C. 1.0 Your answer can only include one of options A, B or C.",
+            ("A. 0.7", "B. 1.3", "C. 1.0"),
+        ),
+        ("Which?\nA. left\nB. right  Answer with the letter.\nNow.", ("A. left", "B. right")),
+        ("Which? A. left B. an answer within", ("A. left", "B. an answer within")),
         ("Answer with one of options A, B, C or D", ("A", "B", "C", "D")),
         ("请从A、B、C、D中选择", ()),
         ("Where is it?", ()),

@@ -15,10 +15,12 @@ from tests import bench_parity
 from tests.bench_parity import ORACLES, PORT_ORACLES, compare_reports, random_sets, same_report
 from tests.scoring import official
 from tests.scoring.oracles import maze, relative_accuracy, spar_bench, vsi_bench
-from tests.scoring.parity import our_official, our_published, our_report, same
-from tests.scoring.triples import BENCHMARKS, every_form, triples
+from tests.scoring.parity import example_of, our_official, our_published, our_report, same
+from tests.scoring.triples import BENCHMARKS, OPTIONS, QUESTIONS, every_form, triples
 from vilasr.scoring import find_benchmark
+from vilasr.scoring.answers import corrected_accuracy
 from vilasr.scoring.metrics import MRA_LIMITS, share_within
+from vilasr.tasks import letters_in_question
 
 SLICE = 1500
 PYTHON = os.environ.get("VILASR_OFFICIAL_PYTHON", "")
@@ -42,6 +44,31 @@ def test_official_equals_the_oracle_on_every_form(benchmark):
         assert same(our_official(benchmark, triple), ORACLES[benchmark](triple.task, triple.answer, triple.truth)), (
             triple
         )
+
+
+@pytest.mark.parametrize("benchmark", ["spar_bench", "mmsi_bench"])
+def test_official_equals_the_oracle_where_the_question_holds_the_options(benchmark):
+    asked = [t for t in (*triples(benchmark, SLICE, 3), *every_form(benchmark)) if t.kind == "choice"]
+    assert len(asked) > 500
+    for triple in asked:
+        theirs = ORACLES[benchmark](triple.task, triple.answer, triple.truth)
+        assert same(our_official(benchmark, triple, in_question=True), theirs), triple
+
+
+@pytest.mark.parametrize("benchmark", QUESTIONS)
+def test_corrected_is_the_same_wherever_the_options_stand(benchmark):
+    seen = Counter()
+    for triple in (*triples(benchmark, SLICE, 4), *every_form(benchmark)):
+        if triple.kind == "choice":
+            field, text = (corrected_accuracy(example_of(triple, place), triple.answer) for place in (None, benchmark))
+            assert field == text, triple
+            seen[field] += 1
+    assert min(seen[0.0], seen[1.0]) > 100
+
+
+@pytest.mark.parametrize("benchmark", QUESTIONS)
+def test_the_options_in_the_questions_are_those_of_the_field(benchmark):
+    assert letters_in_question(QUESTIONS[benchmark]) == OPTIONS
 
 
 @pytest.mark.parametrize("benchmark", ["maze", "SpatialEval_spatialreal"])

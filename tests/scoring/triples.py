@@ -22,6 +22,14 @@ BENCHMARKS = {
     "maze": maze.TASKS,
 }
 OPTIONS = ("A. the red chair", "B. a table", "C. 2.5 meters", "D. behind it, on the left")
+# The same options where releases have them in the question's text (`vilasr.benchmark_release`)
+QUESTIONS = {
+    "spar_bench": "\n".join(
+        ("Which? Select one.", *OPTIONS, "Your answer can only include one of options A, B, C or D.")
+    ),
+    "mmsi_bench": f"Which, seen from point A? Options: {', '.join(option.replace('.', ':', 1) for option in OPTIONS)}",
+    "SpatialEval_spatialreal": "\n".join(("Which?", "Available options:", *OPTIONS)),
+}
 _BODIES = tuple(option[3:] for option in OPTIONS)
 _NAMES = tuple(f"{verb}_{way}" for verb in ("move", "rotate") for way in ("right", "left", "up", "down"))
 _NAMES += ("move_forward", "move_backward")

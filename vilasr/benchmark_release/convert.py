@@ -84,8 +84,8 @@ def convert(job: Job, progress: Progress | None = None) -> Converted:
 
 def _folder(job: Job, key: _Key) -> Path:
     if isinstance(key, int):
-        return job.images / f"{key // _A_FOLDER:03d}" / f"{key:06d}"
-    return job.images / key[0] / key[1]
+        return job.sized_images / f"{key // _A_FOLDER:03d}" / f"{key:06d}"
+    return job.sized_images / key[0] / key[1]
 
 
 def _pieces(job: Job, plan: Plan) -> Iterator[_Piece]:

@@ -36,6 +36,13 @@ class Video:
     def __str__(self) -> str:
         return f"{self.path}: member {self.item.member.name!r}" if self.item else str(self.path)
 
+    def fingerprint(self) -> list[int]:
+        """Of its content, without reading it: size and CRC in an archive, size and time of change of a file."""
+        if self.item is not None:
+            return [self.item.member.size, self.item.member.crc]
+        about = self.path.stat()
+        return [about.st_size, about.st_mtime_ns]
+
     @contextlib.contextmanager
     def open(self) -> Iterator[BinaryIO]:
         """A file to read and jump in. Raises DataError where it cannot be read."""
