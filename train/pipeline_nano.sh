@@ -73,15 +73,15 @@ run() {
 # Every start of a stage is a line of its own in times.tsv, also one that is stopped.
 note() { [[ -n $DRY ]] || printf '%s\t%s\t%s\n' "$1" "$(($(date +%s) - since))" "$2" >>"$OUT/times.tsv"; }
 stage() {
-    local name=$1
-    [[ -n $DRY || ! -f $OUT/done/$name ]] || { echo "== $name: done"; return 0; }
-    printf '\n== %s\n' "$name"
+    local this=$1
+    [[ -n $DRY || ! -f $OUT/done/$this ]] || { echo "== $this: done"; return 0; }
+    printf '\n== %s\n' "$this"
     since=$(date +%s)
-    trap 'note '"$name"' stopped' EXIT
-    "stage_$name"
+    trap 'note '"$this"' stopped' EXIT
+    "stage_$this"
     trap - EXIT
-    note "$name" finished
-    [[ -n $DRY ]] || touch "$OUT/done/$name"
+    note "$this" finished
+    [[ -n $DRY ]] || touch "$OUT/done/$this"
 }
 
 # Mazes and rooms. A seed apart for the questions of the later stages: the model has not seen their solutions.
@@ -146,19 +146,23 @@ answer() { # model, name of the results, options
     run "$PYTHON" eval/infer.py --checkpoint "$models/$1" --data "$tests/maze.json" "$tests/room.json" \
         --output "$results/$2" --temperature 0 "${vllm[@]}" "${@:3}"
 }
-stage_evaluate() { for name in base cold_start reflective grpo; do answer "$name" "$name"; done; }
+stage_evaluate() {
+    local model
+    for model in base cold_start reflective grpo; do answer "$model" "$model"; done
+}
 
 # The paper's: without stage 2, without stage 3 (the reflective model above), without drawing; and what is seen of it.
 stage_ablations() {
     reinforce cold_start grpo_without_reflective
     answer grpo_without_reflective grpo_without_reflective
     answer grpo grpo_no_drawing --tools none
+    local what
     for what in unchanged shuffled; do answer grpo "grpo_$what" --feedback "$what"; done
 }
 
 # Scores with intervals, each stage tested against the one before; the curves of the training.
 stage_report() {
-    local before='' logs=()
+    local name before='' logs=()
     for name in base cold_start reflective grpo grpo_without_reflective grpo_no_drawing grpo_unchanged grpo_shuffled; do
         case $name in base) before='' ;; grpo_*) before=grpo ;; esac
         run "$PYTHON" eval/evaluate.py --results "$results/$name" --benchmark-dir "$tests" --benchmarks maze room --max-unparsed 1 \

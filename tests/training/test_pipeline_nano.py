@@ -58,6 +58,15 @@ def test_what_is_done_is_not_done_again(tmp_path):
     ]
 
 
+def test_each_stage_is_kept_under_its_own_name(tmp_path):
+    """With commands that do nothing: only what the script itself keeps is looked at."""
+    for name in STAGES[6:]:
+        done = pipeline(tmp_path, name, PYTHON="true", GRPO_CONFIG="/dev/null")
+        assert done.returncode == 0, done.stderr
+        assert {path.name for path in (tmp_path / "done").iterdir()} == set(STAGES[6 : STAGES.index(name) + 1])
+        assert (tmp_path / "times.tsv").read_text().splitlines()[-1].split("\t")[::2] == [name, "finished"]
+
+
 def test_a_stage_that_fails_ends_it(tmp_path):
     done = pipeline(tmp_path, "base", "cold_start")
     assert done.returncode == 1
