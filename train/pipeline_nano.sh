@@ -172,8 +172,8 @@ stage_report() {
     run "$PYTHON" tools/plot_stages.py base="$results/base" "cold start=$results/cold_start" \
         "+ reflective=$results/reflective" "+ GRPO=$results/grpo" -o "$OUT/plots"
     for name in base cold_start reflective; do logs+=("$models/$name"); done
-    run "$PYTHON" tools/plot_training.py "${logs[@]}" -o "$OUT/plots/sft.png"
-    run "$PYTHON" tools/plot_training.py "$OUT/grpo/grpo" -o "$OUT/plots/grpo.png"
+    run "$PYTHON" tools/plot_training.py "${logs[@]}" -o "$OUT/plots/sft"
+    run "$PYTHON" tools/plot_training.py "$OUT/grpo/grpo" -o "$OUT/plots/grpo"
 }
 
 [[ -n $DRY ]] || mkdir -p "$OUT/done" "$models"
