@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -25,6 +27,16 @@ CACHE = Path(os.environ.get("VILASR_TEST_CACHE", ROOT / ".cache" / "tests"))
 @pytest.fixture(scope="session")
 def profile() -> Profile:
     return default_profile()
+
+
+def load_script(path: str) -> ModuleType:
+    """A script of the repository as a module, to call what is in it."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def run_tool(*arguments: object, **kwargs) -> subprocess.CompletedProcess[str]:

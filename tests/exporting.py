@@ -1,14 +1,13 @@
 """Runs on small benchmarks of every task, their exports by the tool, and what is read back of those."""
 
 import csv
-import importlib.util
 import io
 import json
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.conftest import ROOT
+from tests.conftest import load_script
 from tests.golden import ONE, answer, boxes, make_example
 from tests.scoring.oracles import mmsi_bench, spar_bench, vsi_bench
 from vilasr.episode import Done, Episode, Limits
@@ -19,11 +18,7 @@ from vilasr.scoring import find_benchmark
 from vilasr.scoring.items import score
 from vilasr.tasks import Example, QuestionType
 
-_spec = importlib.util.spec_from_file_location("export_results", ROOT / "tools/export_results.py")
-assert _spec is not None
-assert _spec.loader is not None
-TOOL = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(TOOL)
+TOOL = load_script("tools/export_results.py")
 OPTIONS = ("A. the chair", "B. a table\twith a tab", 'C. a "lamp"', "D. sofa")
 ORACLES = {"vsi_bench": vsi_bench.score, "spar_bench": spar_bench.score, "mmsi_bench": mmsi_bench.score}
 TRUTHS = {QuestionType.MULTIPLE_CHOICE: "B", QuestionType.REGRESSION: "10", QuestionType.VCI: "move_up:1"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import re
@@ -17,6 +16,7 @@ from types import ModuleType
 import pytest
 from PIL import Image, ImageChops
 
+from tests.conftest import load_script
 from vilasr.drawing import DrawCall, FinalAnswer, parse_reply
 from vilasr.episode import Continue, Done, Episode
 from vilasr.maze_files import Format, Job, write_mazes
@@ -55,12 +55,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_mazes", ROOT / "tools/make_mazes.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("tools/make_mazes.py")
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -193,20 +193,14 @@ def test_the_program_itself(tmp_path):
 
 
 def test_a_benchmark_without_a_layout_is_named(tmp_path):
-    write_run(tmp_path, "mmsi_bench", CLEAN)
-    items = read_examples(tmp_path / "benchmark/mmsi_bench.json")
-    rows = (tmp_path / "results/mmsi_bench/results.jsonl").read_text().splitlines()
-    said = pair(items, [parse_row(json.loads(row)) for row in rows])
+    said = _said(tmp_path)
     for layout in LAYOUTS:
         with pytest.raises(DataError, match=f"maze: {layout} has no such benchmark; it has vsi_bench"):
             export(layout, "maze", said, tmp_path / "out", "m")
 
 
 def test_a_truth_that_is_no_option_and_a_folder_that_is_a_file(tmp_path):
-    write_run(tmp_path, "mmsi_bench", CLEAN)
-    items = read_examples(tmp_path / "benchmark/mmsi_bench.json")
-    rows = (tmp_path / "results/mmsi_bench/results.jsonl").read_text().splitlines()
-    said = pair(items, [parse_row(json.loads(row)) for row in rows])
+    said = _said(tmp_path)
     wrong = [replace(said[0], example=replace(said[0].example, answer="Q"))]
     with pytest.raises(DataError, match="item mmsi_bench-0: answer: 'Q' is none of its 4 options"):
         export(LMMS_EVAL, "mmsi_bench", wrong, tmp_path / "out", "m")

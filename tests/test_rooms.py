@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import math
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
+from tests.conftest import load_script
 from vilasr.drawing import DrawCall, FinalAnswer, parse_reply
 from vilasr.drawing.marks import Box
 from vilasr.episode import Continue, Done, Episode
@@ -375,12 +375,7 @@ def test_the_files_are_read_without_complaint(made: Path) -> None:
 
 
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_rooms", ROOT / "tools/make_rooms.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("tools/make_rooms.py")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ inside the square stands there once. An 8 x 8 maze takes about 200 tokens.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from random import Random
+from typing import TypeVar
 
 from vilasr.maze_layouts import MOVES, Cell, Grid, path_to, runs_of, spell, step_from, tree_from, walk
 from vilasr.maze_traces import to_profile
@@ -19,6 +21,7 @@ from vilasr.mazes import MazeQuestion
 from vilasr.prompts import Profile
 
 SHORT_TURNS = 8
+R = TypeVar("R")
 DESCRIBE = "Describe the maze: for each cell what is open, right, down, both or none."
 _OPEN = {(True, True): "both", (True, False): "right", (False, True): "down", (False, False): "none"}
 
@@ -47,11 +50,18 @@ def caption(question: MazeQuestion, side: int, profile: Profile, rng: Random) ->
     """(asked, answered) in order; no question twice. `side` is the picture's, in pixels."""
     reader = _Reader(question, side, profile)
     makers = [_where, _what, _go, _go, _wall, _wall, _ways, _toward, _toward]
+    return [*short_turns(makers, reader, rng), _path(reader, rng), (DESCRIBE, _description(reader))]
+
+
+def short_turns(
+    makers: Sequence[Callable[[R, Random], tuple[str, str]]], reader: R, rng: Random
+) -> list[tuple[str, str]]:
+    """`SHORT_TURNS` of what randomly chosen makers ask and answer, none asked twice."""
     turns: dict[str, str] = {}
     while len(turns) < SHORT_TURNS:
         asked, said = rng.choice(makers)(reader, rng)
         turns.setdefault(asked, said)
-    return [*turns.items(), _path(reader, rng), (DESCRIBE, _description(reader))]
+    return list(turns.items())
 
 
 def _where(reader: _Reader, rng: Random) -> tuple[str, str]:

@@ -16,14 +16,14 @@ from vilasr.maze_traces import LEAST_BUDGET, oracle_episode
 from vilasr.mazes import MIN_PITCH, MazeQuestion, Plan, draw_question, make_question
 from vilasr.synthetic_files import write
 from vilasr.synthetic_task import Job as AnyJob
-from vilasr.synthetic_task import JobError, TaskFormat, Turns
+from vilasr.synthetic_task import JobError, TaskFormat, Turns, file_of
 from vilasr.tasks import Example
 
 write_mazes = write
 
 
 class Format(TaskFormat):
-    """By the values of `vilasr.synthetic_files.Layout`."""
+    """By the values of `vilasr.synthetic_task.Layout`."""
 
     BENCHMARK = "benchmark"
     RL = "rl"
@@ -33,18 +33,13 @@ class Format(TaskFormat):
 
     @property
     def file(self) -> Path:
-        return {
-            Format.BENCHMARK: Path("maze.json"),
-            Format.RL: Path("rl/vilasr_rl_data.jsonl"),
-            Format.COLD_START: Path("cold_start/maze.json"),
-            Format.REFLECTIVE: Path("reflective_rejection_sampling/maze.json"),
-            Format.CAPTION: Path("caption/maze.json"),
-        }[self]
+        # The RL file has the name of the released one, which the recipes look for.
+        return Path("rl/vilasr_rl_data.jsonl") if self is Format.RL else file_of(self.layout, "maze")
 
 
 @dataclass(frozen=True)
 class Job(AnyJob[Plan, MazeQuestion]):
-    """Maze questions; see `vilasr.synthetic_files.Job`."""
+    """Maze questions; see `vilasr.synthetic_task.Job`."""
 
     task: ClassVar[str] = "maze"
     rl_type: ClassVar[str] = "maze"

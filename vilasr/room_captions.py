@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from random import Random
 
+from vilasr.maze_captions import short_turns
 from vilasr.maze_traces import to_profile
 from vilasr.prompts import Profile
 from vilasr.room_pictures import box_of, scaled
 from vilasr.rooms import COLORS, ROOM, SHAPES, TILE, WALL, RoomQuestion, Thing
 
-SHORT_TURNS = 8
 DESCRIBE = "List all objects with their boxes."
 
 
@@ -42,12 +42,8 @@ def caption(question: RoomQuestion, side: int, profile: Profile, rng: Random) ->
     """(asked, answered) in order; no question twice. `side` is the picture's, in pixels."""
     reader = _Reader(question, side, profile)
     makers = [_where, _where, _where, _what, _what, _point, _point, _is_there, _tile]
-    turns: dict[str, str] = {}
-    while len(turns) < SHORT_TURNS:
-        asked, said = rng.choice(makers)(reader, rng)
-        turns.setdefault(asked, said)
     described = "\n".join(f"{thing.name} {reader.box(thing)}" for thing in reader.things)
-    return [*turns.items(), (DESCRIBE, described)]
+    return [*short_turns(makers, reader, rng), (DESCRIBE, described)]
 
 
 def _where(reader: _Reader, rng: Random) -> tuple[str, str]:

@@ -15,12 +15,12 @@ from vilasr.room_pictures import MIN_SIDE, draw_room
 from vilasr.room_traces import LEAST_BUDGET, oracle_episode
 from vilasr.rooms import MAX_OBJECTS, MIN_OBJECTS, Kind, Plan, RoomQuestion, layout_hash, make_question
 from vilasr.synthetic_task import Job as AnyJob
-from vilasr.synthetic_task import JobError, TaskFormat, Turns
+from vilasr.synthetic_task import JobError, TaskFormat, Turns, file_of
 from vilasr.tasks import Example, QuestionType
 
 
 class Format(TaskFormat):
-    """By the values of `vilasr.synthetic_files.Layout`. The RL file has a name of its own, so that it lies beside the
+    """By the values of `vilasr.synthetic_task.Layout`. The RL file has a name of its own, so that it lies beside the
     one of the mazes."""
 
     BENCHMARK = "benchmark"
@@ -31,18 +31,12 @@ class Format(TaskFormat):
 
     @property
     def file(self) -> Path:
-        return {
-            Format.BENCHMARK: Path("room.json"),
-            Format.RL: Path("rl/room.jsonl"),
-            Format.COLD_START: Path("cold_start/room.json"),
-            Format.REFLECTIVE: Path("reflective_rejection_sampling/room.json"),
-            Format.CAPTION: Path("caption/room.json"),
-        }[self]
+        return file_of(self.layout, "room")
 
 
 @dataclass(frozen=True)
 class Job(AnyJob[Plan, RoomQuestion]):
-    """Questions about rooms; see `vilasr.synthetic_files.Job`."""
+    """Questions about rooms; see `vilasr.synthetic_task.Job`."""
 
     task: ClassVar[str] = "room"
     rl_type: ClassVar[str] = "vqa"

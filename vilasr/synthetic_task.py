@@ -41,6 +41,15 @@ class Layout(StrEnum):
         return self not in (Layout.BENCHMARK, Layout.RL)
 
 
+def file_of(layout: Layout, task: str) -> Path:
+    """Where a task's file of that layout lies, below the output folder."""
+    if layout is Layout.BENCHMARK:
+        return Path(f"{task}.json")
+    if layout is Layout.RL:
+        return Path(f"rl/{task}.jsonl")
+    return Path("reflective_rejection_sampling" if layout is Layout.REFLECTIVE else layout.value, f"{task}.json")
+
+
 class TaskFormat(StrEnum):
     """The files of one task; a task lists its own, by the values of `Layout`."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.benchmark_release import releases
-from tests.conftest import ROOT
+from tests.conftest import ROOT, load_script
 from vilasr.benchmark_release import RELEASES
 from vilasr.scoring.answers import corrected_accuracy
 from vilasr.tasks import Example, read_examples
@@ -21,12 +20,7 @@ from vilasr.tasks import Example, read_examples
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("convert_benchmark", ROOT / "tools/convert_benchmark.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("tools/convert_benchmark.py")
 
 
 def run(tool: ModuleType, *arguments: object) -> int:
