@@ -128,7 +128,7 @@ def test_short_answers_about_rooms_are_true() -> None:
     asked_for, there, near = Counter[str](), Counter[str](), Counter[bool]()
     for question, turns in rooms_of(168, 60):
         boxes = [(thing.name, box_of(thing, 168)) for thing in question.things]
-        assert len({asked for asked, _ in turns}) == len(turns) == room_captions.SHORT_TURNS + 1
+        assert len({asked for asked, _ in turns}) == len(turns) == maze_captions.SHORT_TURNS + 1
         for asked, said in turns[:-1]:
             kind = " ".join(asked.split()[:4]) if "corner" in asked else asked.split()[0]
             asked_for[kind] += 1
