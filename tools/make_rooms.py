@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def job(args, formats, profile) -> Job:
         plan = Plan(args.split, args.seed, args.objects, args.kinds)
-        return Job(args.out, plan, args.count, args.image_size, formats, profile, args.err_share)
+        return Job(args.out, plan, args.count, args.image_size, formats, profile, args.err_share, args.tinted)
 
     return run(cli, argv, "rooms", Format, job)
 

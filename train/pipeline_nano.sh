@@ -14,8 +14,9 @@ SEED=${SEED:-0}                       # of data, weights, training and sampling
 DEVICE=${DEVICE:-}                    # cuda or cpu; default: cuda if nvidia-smi works
 PRICE=${PRICE:-}                      # US dollars an hour of the machine, for the costs that are told at the end
 PYTHON=${PYTHON:-}                    # default: .venv/bin/python
-# What is learned from: mazes of SIZES cells a side, rooms, in pictures of IMAGE pixels a side.
-SIZES=${SIZES:-3-8} IMAGE=${IMAGE:-168}
+# What is learned from: mazes of SIZES cells a side, a cell CELL pixels (28: one visual token), and rooms of IMAGE pixels
+# a side, on paper whose colour tells the place. Why: docs/results/nano.md.
+SIZES=${SIZES:-3-8} CELL=${CELL:-28} IMAGE=${IMAGE:-168}
 CAPTIONS=${CAPTIONS:-120000}          # pictures of mazes described, and half as many of rooms
 TRACES=${TRACES:-60000}               # mazes solved in the cold start, and half as many rooms
 QUESTIONS=${QUESTIONS:-4000}          # mazes to sample and to reinforce on, and half as many rooms
@@ -23,11 +24,11 @@ HELD_OUT=${HELD_OUT:-1000}            # of each task, of layouts that training n
 ERR_SHARE=${ERR_SHARE:-0.3}           # of the cold start's traces, those that draw something wrong and then redraw it
 # The model: at most 11 million parameters.
 HIDDEN=${HIDDEN:-256} HEADS=${HEADS:-8} TEXT_LAYERS=${TEXT_LAYERS:-6} VISION_LAYERS=${VISION_LAYERS:-5}
-# The training: samples and learning rate of a step, passes over the data.
-BATCH=${BATCH:-256}
-BASE_LR=${BASE_LR:-1e-3} BASE_EPOCHS=${BASE_EPOCHS:-3}
-COLD_LR=${COLD_LR:-6e-4} COLD_EPOCHS=${COLD_EPOCHS:-2}
-REFLECTIVE_LR=${REFLECTIVE_LR:-1e-4} REFLECTIVE_EPOCHS=${REFLECTIVE_EPOCHS:-2}
+# The training: samples and learning rate of a step, passes over the data; SFT by Muon.
+BATCH=${BATCH:-128}
+BASE_LR=${BASE_LR:-2e-3} BASE_EPOCHS=${BASE_EPOCHS:-3}
+COLD_LR=${COLD_LR:-1e-3} COLD_EPOCHS=${COLD_EPOCHS:-2}
+REFLECTIVE_LR=${REFLECTIVE_LR:-2e-4} REFLECTIVE_EPOCHS=${REFLECTIVE_EPOCHS:-2}
 SAMPLES=${SAMPLES:-4}                 # episodes of each question, to choose the reflective data from
 GRPO_STEPS=${GRPO_STEPS:-120}
 SIDE_BY_SIDE=${SIDE_BY_SIDE:-256}     # episodes that vLLM runs at once
@@ -53,12 +54,13 @@ if [[ -n $LIMIT ]]; then              # the same in a process group of its own, 
 fi
 if [[ -z $DEVICE ]]; then if nvidia-smi >/dev/null 2>&1; then DEVICE=cuda; else DEVICE=cpu; fi; fi
 cores=$(nproc)
+sft=(use_muon=true)
 if [[ $DEVICE == cuda ]]; then
-    sft=(use_cpu=false bf16=true flash_attn=torch_flash_varlen per_device_train_batch_size="$BATCH")
+    sft+=(use_cpu=false bf16=true flash_attn=torch_flash_varlen per_device_train_batch_size="$BATCH")
     sft+=(preprocessing_num_workers="$cores" dataloader_num_workers="$cores")
     grpo=${GRPO_CONFIG:-train/rl/nano/config_grpo_gpu.yaml}
 else
-    sft=(per_device_train_batch_size="$((BATCH < 8 ? BATCH : 8))" preprocessing_num_workers="$cores")
+    sft+=(per_device_train_batch_size="$((BATCH < 8 ? BATCH : 8))" preprocessing_num_workers="$cores")
     grpo=${GRPO_CONFIG:-train/rl/nano/config_grpo.yaml}
 fi
 export GLOBAL_BATCH=$BATCH PREFLIGHT=${PREFLIGHT:-on}
@@ -86,8 +88,8 @@ stage() {
 
 # Mazes and rooms. A seed apart for the questions of the later stages: the model has not seen their solutions.
 stage_data() {
-    local maze=(--sizes "$SIZES" --image-size "$IMAGE" --profile "$profile" --workers "$cores" --overwrite)
-    local room=(--image-size "$IMAGE" --profile "$profile" --workers "$cores" --overwrite)
+    local maze=(--sizes "$SIZES" --cell-size "$CELL" --tinted --profile "$profile" --workers "$cores" --overwrite)
+    local room=(--image-size "$IMAGE" --tinted --profile "$profile" --workers "$cores" --overwrite)
     local train=(--split train --seed) later=$((SEED + 1000))
     run "$PYTHON" tools/make_mazes.py --out "$data" "${train[@]}" "$SEED" --count "$CAPTIONS" --formats caption "${maze[@]}"
     run "$PYTHON" tools/make_rooms.py --out "$data" "${train[@]}" "$SEED" --count "$((CAPTIONS / 2))" --formats caption "${room[@]}"
@@ -102,7 +104,7 @@ stage_data() {
     run rm -rf "$models/random"
     run "$PYTHON" tools/make_nano.py --out "$models/random" --profile "$profile" --seed "$SEED" --context 4096 \
         --corpus "$data"/{caption,cold_start}/{maze,room}.json --hidden "$HIDDEN" --heads "$HEADS" \
-        --text-layers "$TEXT_LAYERS" --vision-layers "$VISION_LAYERS"
+        --text-layers "$TEXT_LAYERS" --vision-layers "$VISION_LAYERS" --window 0
 }
 
 # Stage 0: it learns to read pictures. A 7B model from the hub can; random weights cannot.

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import TypeVar
 
-from vilasr.maze_layouts import MOVES, Cell, Grid, path_to, runs_of, spell, step_from, tree_from, walk
+from vilasr.maze_layouts import MOVES, Cell, path_to, runs_of, spell, step_from, tree_from, walk
 from vilasr.maze_traces import to_profile
 from vilasr.mazes import MazeQuestion
 from vilasr.prompts import Profile
@@ -30,7 +30,7 @@ class _Reader:
     """A maze as it lies in the picture."""
 
     def __init__(self, question: MazeQuestion, side: int, profile: Profile) -> None:
-        self.maze, grid = question.maze, Grid(question.maze.size, side)
+        self.maze, grid = question.maze, question.grid(side)
         self.cells = [(r, c) for r in range(grid.size) for c in range(grid.size)]
         self.points = {cell: to_profile(grid.centre(cell), side, profile) for cell in self.cells}
         self.things = {"green square": question.path[0]}  # start and end or dots, by name

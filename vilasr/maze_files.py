@@ -13,11 +13,12 @@ from vilasr.episode import Episode
 from vilasr.maze_captions import caption
 from vilasr.maze_layouts import MAX_SIZE, MIN_SIZE, Grid, layout_hash
 from vilasr.maze_traces import LEAST_BUDGET, oracle_episode
-from vilasr.mazes import MIN_PITCH, MazeQuestion, Plan, draw_question, make_question
+from vilasr.mazes import MIN_PITCH, PAPER, MazeQuestion, Plan, draw_question, make_question
 from vilasr.synthetic_files import write
 from vilasr.synthetic_task import Job as AnyJob
 from vilasr.synthetic_task import JobError, TaskFormat, Turns, file_of
 from vilasr.tasks import Example
+from vilasr.tinted_paper import Rgb
 
 write_mazes = write
 
@@ -43,15 +44,27 @@ class Job(AnyJob[Plan, MazeQuestion]):
 
     task: ClassVar[str] = "maze"
     rl_type: ClassVar[str] = "maze"
+    paper: ClassVar[tuple[Rgb, ...]] = (PAPER,)
 
     def check_plan(self) -> None:
-        sizes, side = self.plan.sizes, self.image_size
+        sizes, cell = self.plan.sizes, self.plan.cell
         if not sizes or len(set(sizes)) != len(sizes):
             raise JobError("sizes: name each at most once, and at least one")
         if not all(MIN_SIZE <= size <= MAX_SIZE for size in sizes):
             raise JobError(f"sizes: {MIN_SIZE} to {MAX_SIZE} cells a side are possible")
-        if side < 1 or Grid(max(sizes), side).pitch < MIN_PITCH:
-            raise JobError(f"image-size: {side} pixels are too few for {max(sizes)} cells of {MIN_PITCH} pixels")
+        if cell is not None:
+            if cell < MIN_PITCH:
+                raise JobError(f"cell-size: a cell has at least {MIN_PITCH} pixels")
+        elif self.image_size < 1 or Grid(max(sizes), self.image_size).pitch < MIN_PITCH:
+            named = f"image-size: {self.image_size} pixels"
+            raise JobError(f"{named} are too few for {max(sizes)} cells of {MIN_PITCH} pixels")
+
+    def sides(self) -> tuple[int, ...]:
+        cell = self.plan.cell
+        return super().sides() if cell is None else tuple(cell * size for size in self.plan.sizes)
+
+    def _side(self, question: MazeQuestion) -> int:
+        return self.image_size if question.cell is None else question.cell * question.maze.size
 
     def least_budget(self) -> str | None:
         budget = self.profile.budget
@@ -62,7 +75,7 @@ class Job(AnyJob[Plan, MazeQuestion]):
         return make_question(self.plan, number)
 
     def draw(self, question: MazeQuestion) -> Image.Image:
-        return draw_question(question, self.image_size)
+        return draw_question(question, self._side(question))
 
     def facts(self, question: MazeQuestion) -> dict[str, Any]:
         return {"grid_size": question.maze.size, "layout": layout_hash(question.maze)}
@@ -71,4 +84,4 @@ class Job(AnyJob[Plan, MazeQuestion]):
         return oracle_episode(question, example, self.profile, rng, errs=errs)
 
     def caption(self, question: MazeQuestion, rng: Random) -> Turns:
-        return caption(question, self.image_size, self.profile, rng)
+        return caption(question, self._side(question), self.profile, rng)

@@ -44,14 +44,16 @@ class Maze:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Where the cells lie in a square image of `side` pixels: equal cells of `pitch` pixels inside `margin`."""
+    """Where the cells lie in a square image of `side` pixels: equal cells of `pitch` pixels inside `margin`. They are
+    as large as fits within a small margin, or `cell` pixels a side."""
 
     size: int
     side: int
+    cell: int | None = None
 
     @property
     def pitch(self) -> int:
-        return (self.side - 2 * (self.side // 40)) // self.size
+        return self.cell or (self.side - 2 * (self.side // 40)) // self.size
 
     @property
     def margin(self) -> int:

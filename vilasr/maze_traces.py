@@ -13,7 +13,7 @@ from random import Random
 from vilasr.drawing.marks import Line
 from vilasr.drawing.spelling import spell_answer, spell_call
 from vilasr.episode import Continue, Done, Episode
-from vilasr.maze_layouts import MOVES, OPPOSITE, Cell, Grid, Run, join_runs, runs_of, spell, step_from, walk
+from vilasr.maze_layouts import MOVES, OPPOSITE, Cell, Run, join_runs, runs_of, spell, step_from, walk
 from vilasr.mazes import LETTERS, Kind, MazeQuestion
 from vilasr.messages import Reply
 from vilasr.prompts import Profile
@@ -135,7 +135,7 @@ def _drawing(question: MazeQuestion, runs: Sequence[Run], call: Call, episode: E
         shown[-1] = call.slip.run
     marks: list[Line] = []
     cell = _blind_end(question.path[0], runs[: call.first])
-    grid = Grid(question.maze.size, image.width)
+    grid = question.grid(image.width)
     for number, run in enumerate(shown, call.first + 1):
         ahead = step_from(cell, *run)
         start, end = (to_profile(grid.centre(c), image.width, episode.profile) for c in (cell, ahead))

@@ -60,11 +60,15 @@ class Plan:
     seed: int
     sizes: tuple[int, ...] = tuple(range(MIN_SIZE, MAX_SIZE + 1))
     kinds: tuple[Kind, ...] = tuple(Kind)
+    cell: int | None = (
+        None  # pixels a side of a cell, the picture as large as the maze; None: as the picture's side has it
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class MazeQuestion:
-    """`path` runs from the start to the end, both included. `dots` are the four of a `destination` question."""
+    """`path` runs from the start to the end, both included. `dots` are the four of a `destination` question. `cell` as
+    in the plan."""
 
     id: str
     kind: Kind
@@ -74,6 +78,11 @@ class MazeQuestion:
     options: tuple[str, ...]
     answer: str
     dots: tuple[tuple[str, Cell], ...] = ()
+    cell: int | None = None
+
+    def grid(self, side: int) -> Grid:
+        """Where its cells lie in its picture of `side` pixels."""
+        return Grid(self.maze.size, side, self.cell)
 
 
 def make_question(plan: Plan, number: int) -> MazeQuestion:
@@ -110,7 +119,7 @@ def make_question(plan: Plan, number: int) -> MazeQuestion:
     options = list(wrong)
     options.insert(LETTERS.index(letter), right)
     name = f"maze-{plan.split}-{plan.seed}-{number:06d}"
-    return MazeQuestion(name, kind, maze, path, text, tuple(options), letter, dots)
+    return MazeQuestion(name, kind, maze, path, text, tuple(options), letter, dots, plan.cell)
 
 
 def dealt(items: Sequence[T], number: int, key: str) -> T:
@@ -184,7 +193,7 @@ def _blind_runs(start: Cell, end: Cell, rng: Random) -> tuple[Run, ...]:
 def draw_question(question: MazeQuestion, side: int) -> Image.Image:
     """The maze as a square RGB image of `side` pixels: dark walls on white, the start a green square, the end a red
     one, or four coloured dots."""
-    grid = Grid(question.maze.size, side)
+    grid = question.grid(side)
     image = Image.new("RGB", (side, side), PAPER)
     draw = ImageDraw.Draw(image)
     thick = max(2, round(grid.pitch / 8))

@@ -74,6 +74,9 @@ class NanoSize:
     vocab: int = 1024
     context: int = 8192
     max_pixels: int = 448 * 28 * 28
+    window: int = (
+        112  # pixels a side within which vision layers but the last attend; 0: all attend to the whole picture
+    )
 
     def __post_init__(self) -> None:
         if self.hidden % self.heads or (self.hidden // self.heads) % 16:
@@ -170,8 +173,8 @@ def build_nano(out: Path, texts: Iterable[str], size: NanoSize, seed: int = 0) -
             "intermediate_size": 2 * size.hidden,
             "num_heads": size.heads,
             "out_hidden_size": size.hidden,
-            "fullatt_block_indexes": [size.vision_layers - 1],
-            "window_size": 112,
+            "fullatt_block_indexes": [size.vision_layers - 1] if size.window else list(range(size.vision_layers)),
+            "window_size": size.window or 112,
             "patch_size": 14,
             "spatial_merge_size": 2,
             "temporal_patch_size": 2,

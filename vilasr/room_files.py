@@ -11,12 +11,13 @@ from PIL import Image
 
 from vilasr.episode import Episode
 from vilasr.room_captions import caption
-from vilasr.room_pictures import MIN_SIDE, draw_room
+from vilasr.room_pictures import MIN_SIDE, PAPER, draw_room
 from vilasr.room_traces import LEAST_BUDGET, oracle_episode
 from vilasr.rooms import MAX_OBJECTS, MIN_OBJECTS, Kind, Plan, RoomQuestion, layout_hash, make_question
 from vilasr.synthetic_task import Job as AnyJob
 from vilasr.synthetic_task import JobError, TaskFormat, Turns, file_of
 from vilasr.tasks import Example, QuestionType
+from vilasr.tinted_paper import Rgb
 
 
 class Format(TaskFormat):
@@ -40,6 +41,7 @@ class Job(AnyJob[Plan, RoomQuestion]):
 
     task: ClassVar[str] = "room"
     rl_type: ClassVar[str] = "vqa"
+    paper: ClassVar[tuple[Rgb, ...]] = PAPER
 
     def check_plan(self) -> None:
         objects = self.plan.objects

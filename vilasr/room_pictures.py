@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from vilasr.rooms import ROOM, TILE, WALL, Thing
+from vilasr.tinted_paper import Rgb
 
 Rect = tuple[int, int, int, int]
-Rgb = tuple[int, int, int]
 
 MIN_SIDE = 84  # below, an object has fewer pixels than its shape needs
 PAINT: dict[str, Rgb] = {
@@ -25,6 +25,7 @@ PAINT: dict[str, Rgb] = {
 }
 _WALLPAPER, _SKIRTING = (205, 222, 232), (120, 100, 85)
 _TILES = ((246, 238, 222), (228, 214, 190))
+PAPER = (_WALLPAPER, _SKIRTING, *_TILES)  # what is no object
 _OVER = 4  # shapes are drawn so many times larger and made small again
 
 

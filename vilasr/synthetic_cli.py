@@ -61,6 +61,7 @@ def parser(description: str | None, things: str, kinds: type[StrEnum], formats: 
     )
     p.add_argument("--kinds", type=names_of(kinds), default=tuple(kinds), help=f"of {','.join(kinds)} (all)")
     p.add_argument("--err-share", type=float, default=0.25, help="share of cold-start episodes that redraw a mark")
+    p.add_argument("--tinted", action="store_true", help="on paper whose colour tells the place")
     p.add_argument("--profile", type=Path, help="profile YAML (the one shipped)")
     p.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (all cores)")
     p.add_argument("--overwrite", action="store_true", help=f"replace the {things} of an earlier run")

@@ -125,7 +125,7 @@ def _work(number: int) -> dict[TaskFormat, str]:
 def make_item(job: Job[Any, Any], number: int) -> dict[TaskFormat, str]:
     """Item `number` (from 0): writes its images and returns one JSON record for each format."""
     question = job.question(number)
-    image = job.draw(question)
+    image = job.picture(question)
     picture = png(image)
     name = f"{_images(job)}/{number // _ITEMS_A_FOLDER:03d}/{question.id}"
     record = _benchmark_record(job, question, f"{name}.png")

@@ -19,6 +19,7 @@ from vilasr.episode import Episode
 from vilasr.maze_layouts import Split
 from vilasr.prompts import Profile
 from vilasr.tasks import DataError, Example
+from vilasr.tinted_paper import Rgb, on_tinted_paper
 
 Turns = list[tuple[str, str]]  # what the user asks and what is answered
 
@@ -101,7 +102,7 @@ Q = TypeVar("Q", bound=Question)
 @dataclass(frozen=True)
 class Job(ABC, Generic[P, Q]):
     """`count` questions of `plan` as images of `image_size` pixels a side, in all `formats`. Of the cold-start episodes
-    `err_share` redraw a mark, of the reflective ones all."""
+    `err_share` redraw a mark, of the reflective ones all. `tinted`: on `vilasr.tinted_paper`."""
 
     out: Path
     plan: P
@@ -110,9 +111,20 @@ class Job(ABC, Generic[P, Q]):
     formats: tuple[TaskFormat, ...]
     profile: Profile
     err_share: float = 0.25
+    tinted: bool = False
 
     task: ClassVar[str]  # in file names, ids and folders
     rl_type: ClassVar[str]  # `data_type` of its RL data
+    paper: ClassVar[tuple[Rgb, ...]]  # the colours of its pictures' background, which is tinted
+
+    def sides(self) -> tuple[int, ...]:
+        """The sides of its pictures, in pixels."""
+        return (self.image_size,)
+
+    def picture(self, question: Q) -> Image.Image:
+        """What is shown: the picture on its paper."""
+        image = self.draw(question)
+        return on_tinted_paper(image, self.paper, self.profile) if self.tinted else image
 
     @abstractmethod
     def check_plan(self) -> None:
@@ -128,7 +140,7 @@ class Job(ABC, Generic[P, Q]):
 
     @abstractmethod
     def draw(self, question: Q) -> Image.Image:
-        """Its picture, `image_size` pixels a side, RGB."""
+        """Its picture on plain paper, square, RGB; its side is one of `sides`."""
 
     @abstractmethod
     def facts(self, question: Q) -> dict[str, Any]:
@@ -145,7 +157,7 @@ class Job(ABC, Generic[P, Q]):
 
 def check_job(job: Job[Any, Any], workers: int = 1) -> None:
     """Raises JobError."""
-    side, rule = job.image_size, job.profile.image
+    rule = job.profile.image
     if job.count < 1:
         raise JobError("count: must be at least 1")
     if workers < 1:
@@ -156,10 +168,10 @@ def check_job(job: Job[Any, Any], workers: int = 1) -> None:
     if not 0 <= job.err_share <= 1:
         raise JobError("err-share: must be between 0 and 1")
     job.check_plan()
-    final = rule.final_size(side, side)[0]
-    if final != side:
-        raise JobError(
-            f"image-size: the profile {job.profile.name!r} would resize {side} to {final} pixels; images must be final"
-        )
+    for side in job.sides():
+        final = rule.final_size(side, side)[0]
+        if final != side:
+            resized = f"the profile {job.profile.name!r} would resize {side} to {final} pixels"
+            raise JobError(f"image-size: {resized}; images must be final")
     if any(f.layout in (Layout.COLD_START, Layout.REFLECTIVE) for f in job.formats) and (least := job.least_budget()):
         raise JobError(f"profile: {least} for SFT data")
