@@ -14,20 +14,23 @@ Exit status: 0 complete and clean; 1 items are missing, unknown, failed or unrea
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import vilasr.interrupts  # noqa: F401  (first: Ctrl-C may come while the others are imported)
 from vilasr.scoring import find_benchmark
 from vilasr.scoring.benchmark import CORRECTED, PUBLISHED
 from vilasr.scoring.compare import compare
 from vilasr.scoring.items import Scored
 from vilasr.scoring.reading import read_all
-from vilasr.scoring.summary import Summary, summarise
+from vilasr.scoring.summary import Summary, summarise_usable
 from vilasr.scoring.table import changes_table, comparison_table, problem_lines, summary_table
 from vilasr.selection import Selection, select
 from vilasr.tasks import BrokenItem, DataError, read_examples
@@ -91,9 +94,9 @@ def main() -> int:
             unusable = True
     try:
         if args.json:
-            args.json.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
+            write(args.json, json.dumps(records, indent=2) + "\n")
         if args.items:
-            args.items.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            write(args.items, "".join(f"{line}\n" for line in lines))
     except OSError as exc:
         log.error("evaluate: %s", exc)
         unusable = True
@@ -103,6 +106,22 @@ def main() -> int:
         log.error("evaluate: the results are not complete and clean, see PROBLEMS; --allow-problems accepts them")
         return 1
     return 0
+
+
+def write(path: Path, text: str) -> None:
+    """Whole or not at all: scores that were cut off would be taken for all there are. Raises OSError."""
+    if path.exists() and not path.is_file():  # /dev/stdout, a pipe
+        path.write_text(text, encoding="utf-8")
+        return
+    path = path.resolve()  # a link stays one
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def has_problems(summary: Summary, max_unparsed: float) -> bool:
@@ -120,7 +139,8 @@ def score(args: argparse.Namespace, results: Path, name: str) -> tuple[Summary, 
         if len(broken) > BROKEN_SHOWN:
             log.error("%s: %d more items cannot be read", path, len(broken) - BROKEN_SHOWN)
         expected = [(item.id, item.digest()) for item in items]
-    return summarise(read_all(results / name, name, expected), find_benchmark(name), expected)
+    _, summary, scored = summarise_usable(read_all(results / name, name, expected), find_benchmark(name), expected)
+    return summary, scored
 
 
 def compare_runs(args: argparse.Namespace, name: str, first: list[Scored], second: list[Scored]):

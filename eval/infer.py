@@ -21,6 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import vilasr.interrupts  # noqa: F401  (first: Ctrl-C may come while the others are imported)
 from vilasr.infer_options import AskOptions, parse_options
 from vilasr.run_files import exit_status, run_files
 from vilasr.traces import StopReason

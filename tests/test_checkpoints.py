@@ -77,9 +77,9 @@ def test_a_missing_file_is_named(folder, name, message):
     [
         ("{", r"config\.json: unreadable"),
         ("[1]", "must hold a JSON object"),
-        ("{}", "'max_position_embeddings' is missing"),
-        ('{"max_position_embeddings": "long"}', "'max_position_embeddings' is missing"),
-        ('{"text_config": 3}', "'max_position_embeddings' is missing"),
+        ("{}", "'max_position_embeddings' must be a whole number"),
+        ('{"max_position_embeddings": "long"}', "'max_position_embeddings' must be a whole number"),
+        ('{"text_config": 3}', "'max_position_embeddings' must be a whole number"),
     ],
 )
 def test_a_bad_config(folder, text, message):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz import play
+from tests.fuzz.replies import play
 from tests.golden import ONE, make_example
 from vilasr.drawing import DrawCall, FinalAnswer, Malformed, parse_reply
 from vilasr.episode import Done, Episode

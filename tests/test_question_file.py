@@ -175,7 +175,7 @@ def test_unknown_ids_are_told_at_once(tmp_path, selection):
     with pytest.raises(DataError) as at_once:
         select(read_at_once(path), selection, path)
     assert str(one_by_one.value) == str(at_once.value)
-    assert f"{path}: has no item {selection.ids[1]}; see --ids" in str(one_by_one.value)
+    assert f"{path}: has no item {selection.ids[1]}; --ids names ids" in str(one_by_one.value)
 
 
 CHANGED = r"maze\.jsonl: has changed since it was first read; start again"

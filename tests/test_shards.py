@@ -1,11 +1,14 @@
 """Merging shards: complete and in order, or an error that says which shard to run again."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import run_tool
+from tests.conftest import ROOT, run_tool
 from tests.golden import answer, golden_traces
 from vilasr.episode import Episode
 from vilasr.messages import Reply
@@ -95,10 +98,58 @@ def test_a_shard_that_is_being_written(tmp_path):
 
 
 def test_nothing_is_overwritten_unasked(tmp_path):
-    merge_shards(run(tmp_path, 2), EXPECTED)
-    with pytest.raises(DataError, match="already there; --overwrite"):
-        merge_shards(tmp_path, EXPECTED)
+    target = merge_shards(run(tmp_path, 2), EXPECTED).path
+    lines = target.read_bytes().splitlines(keepends=True)
+    for other in (lines[:-1], [*lines, lines[0]], [*lines[:-1], lines[-1].replace(b"}", b" }", 1)], []):
+        target.write_bytes(b"".join(other))
+        with pytest.raises(DataError, match="already there, with other rows than the shards; --overwrite"):
+            merge_shards(tmp_path, EXPECTED)
+        assert target.read_bytes() == b"".join(other)
     assert merge_shards(tmp_path, EXPECTED, overwrite=True).rows == len(ITEMS)
+
+
+def test_a_merge_that_was_killed_goes_on(tmp_path, monkeypatch):
+    """Before each of its renames. What has its results has its settings; a benchmark that is done does not stop the
+    same command, and is not written again."""
+    rename, whole = os.replace, merge_shards(run(tmp_path / "whole", 2), EXPECTED).path
+    for left in range(2):
+        folder = run(tmp_path / f"{left}", 2)
+        calls = iter(range(left))
+
+        def killed(source, target, calls=calls):
+            if next(calls, None) is None:
+                raise KeyboardInterrupt
+            rename(source, target)
+
+        monkeypatch.setattr("vilasr.shards.os.replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            merge_shards(folder, EXPECTED)
+        monkeypatch.setattr("vilasr.shards.os.replace", rename)
+        assert not (folder / "results.jsonl").exists()
+        for _ in range(2):
+            merged = merge_shards(folder, EXPECTED)
+        assert merged.rows == len(ITEMS)
+        for name in ("results.jsonl", "run.json"):
+            assert (folder / name).read_bytes() == (whole.parent / name).read_bytes()
+    before = whole.stat().st_mtime_ns
+    merge_shards(whole.parent, EXPECTED)
+    assert whole.stat().st_mtime_ns == before
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path):
+    """In a process that may not write files beyond 4 KB."""
+    folder = run(tmp_path, 2)
+    code = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from tests.test_shards import EXPECTED, merge_shards\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))\n"
+        "merge_shards(Path(sys.argv[1]), EXPECTED)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, text=True, capture_output=True)
+    assert "OSError: [Errno 27] File too large" in done.stderr
+    assert sorted(path.name for path in folder.iterdir()) == ["run.json", "shard-0-of-2", "shard-1-of-2"]
 
 
 def test_the_program(tmp_path):
@@ -120,6 +171,9 @@ def test_the_program(tmp_path):
     done = run_tool(*arguments)
     assert done.returncode == 0, done.stderr
     assert f"{len(ITEMS)} rows of 2 shards, 0 missing" in done.stderr
+    assert run_tool(*arguments).returncode == 0, "the same rows"
+    with (tmp_path / "results/maze/results.jsonl").open("a") as file:
+        file.write("{}\n")
     again = run_tool(*arguments)
     assert again.returncode == 2
     assert "already there" in again.stderr

@@ -108,7 +108,7 @@ def find(args: argparse.Namespace, profile: Profile | None) -> tuple[Found, Limi
     found = Found()
     for path in args.paths or [ROOT / "ViLaSR-data"]:
         if not path.exists():
-            raise DataError(f"{path}: no such file or folder")
+            raise DataError(f"{path}: no such file or folder; download and unpack the data, or name others")
         found += of_folder(path, profile) if path.is_dir() else of_file(path, profile)
     return found, known, config
 

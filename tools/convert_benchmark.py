@@ -26,6 +26,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # from a clone, installed or not
 
+import vilasr.interrupts  # noqa: F401  (first: Ctrl-C may come while the others are imported)
 from vilasr.benchmark_release import RELEASES, Job, convert
 from vilasr.prompts import ProfileError, default_profile, load_profile
 from vilasr.tasks import DataError

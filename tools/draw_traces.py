@@ -32,7 +32,7 @@ def chosen(args: argparse.Namespace) -> list[Result]:
             results.append(result)
     if args.ids:
         for missing in set(args.ids) - {result.id for result in results}:
-            raise DataError(f"{args.results}: no item {missing!r}")
+            raise DataError(f"{args.results}: no item {missing!r}; name ids as they stand in the results")
         return results
     return sorted(results, key=lambda r: -len(r.trace.marks) if r.trace else 0)[: args.limit]
 

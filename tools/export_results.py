@@ -22,6 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import vilasr.interrupts  # noqa: F401  (first: Ctrl-C may come while the others are imported)
 from vilasr.records import read_records
 from vilasr.result_export import LAYOUTS, LMMS_EVAL, export, pair
 from vilasr.scoring.reading import read_all
@@ -68,7 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             wanted = {item.id for item in select(items, Selection(args.limit, tuple(args.ids)), path)}
             results = read_all(args.results / name, name, [(item.id, item.digest()) for item in items])
             if results.unreadable:
-                raise DataError(f"{results.path}: {results.unreadable} lines cannot be read")
+                raise DataError(
+                    f"{results.path}: {results.unreadable} lines cannot be read (told above); remove them, or "
+                    "run their items again"
+                )
             said = pair(items, results.results, args.sample, wanted)
             done = export(args.layout, name, said, args.out / model, model)
         except (DataError, OSError) as exc:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import vilasr.interrupts  # noqa: F401  (first: Ctrl-C may come while the others are imported)
 from vilasr.selection import Selection, select
 from vilasr.shards import merge_shards
 from vilasr.tasks import DataError, read_examples

@@ -28,6 +28,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import vilasr.interrupts  # noqa: F401  (first: Ctrl-C may come while the others are imported)
 from vilasr.data_engine.benchmarks import read_benchmarks
 from vilasr.data_engine.build import Built, Questions, Share, build, write_report
 from vilasr.data_engine.candidate import source_of
@@ -81,13 +82,25 @@ def filtered(options: SampleOptions, keep_out: KeepOut | None, current: Current)
         files, options.settings, target, lambda file: asked[file].coordinates, keep_out, options.seed, bar, current.get
     )
     print(write_report(built, options.settings, target, keep_out, options.report))
+    unfinished(options).unlink(missing_ok=True)
     return built
+
+
+def unfinished(options: SampleOptions) -> Path:
+    """There from when data sets appear until the report is written: the same command may write them again."""
+    return options.report / ".unfinished.json"
 
 
 def target_of(options: SampleOptions, profile: Profile) -> Target:
     assert options.dataset_dir is not None
     return Target(
-        options.dataset_dir, options.stage, profile, options.data_root, options.overwrite_dataset, options.workers
+        options.dataset_dir,
+        options.stage,
+        profile,
+        options.data_root,
+        options.overwrite_dataset,
+        options.workers,
+        unfinished(options),
     )
 
 

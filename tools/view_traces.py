@@ -27,6 +27,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import vilasr.interrupts  # noqa: F401  (first: Ctrl-C may come while the others are imported)
 from vilasr.tasks import DataError
 from vilasr.viewer import MAX_SIDE, Choice, FrameOptions, Frames, check_output, collect, find_folders, write_page
 

@@ -22,6 +22,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import vilasr.interrupts  # noqa: F401  (first: Ctrl-C may come while the others are imported)
+
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 from vilasr.archives.files import OutputError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,14 +47,18 @@ def inspect_checkpoint(path: Path) -> Checkpoint:
         if not isinstance(weights, dict) or not weights or not all(isinstance(v, str) for v in weights.values()):
             raise DataError(f"{index}: field 'weight_map' is missing or names no files; copy the file again")
         shards = sorted(set(weights.values()))
+        if outside := [name for name in shards if not name or name in (".", "..") or "/" in name or "\\" in name]:
+            raise DataError(f"{index}: field 'weight_map' names {outside[0]!r}, no file of this folder; do not use it")
     else:
         shards = ["model.safetensors"]
     for shard in shards:
         _check_safetensors(path / shard)
     text = config.get("text_config") or config
     context = text.get("max_position_embeddings") if isinstance(text, dict) else None
-    if not isinstance(context, int) or context < 1:
-        raise DataError(f"{path / 'config.json'}: field 'max_position_embeddings' is missing")
+    if isinstance(context, bool) or not isinstance(context, int) or context < 1:
+        raise DataError(
+            f"{path / 'config.json'}: field 'max_position_embeddings' must be a whole number above 0; copy it again"
+        )
     return Checkpoint(path, context, _kv_bytes(text), _fingerprint(path))
 
 
@@ -62,8 +67,11 @@ def _kv_bytes(text: dict) -> int:
     try:
         heads = text["num_attention_heads"]
         head = text.get("head_dim") or text["hidden_size"] // heads
-        return int(2 * 2 * text["num_hidden_layers"] * text.get("num_key_value_heads", heads) * head)
-    except (KeyError, TypeError, ZeroDivisionError):
+        counts = text["num_hidden_layers"], text.get("num_key_value_heads", heads), head
+        if not all(isinstance(count, int) and 0 < count < 1 << 32 for count in counts):
+            return 0
+        return 2 * 2 * math.prod(counts)
+    except (KeyError, TypeError, ArithmeticError):
         return 0
 
 
@@ -74,10 +82,10 @@ def _read_json(path: Path) -> dict:
         raise DataError(
             f"{path}: missing; is this a Hugging Face model folder? (sharded training checkpoints must be merged first)"
         ) from exc
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise DataError(f"{path}: unreadable ({exc}); copy the file again") from exc
     if not isinstance(value, dict):
-        raise DataError(f"{path}: must hold a JSON object")
+        raise DataError(f"{path}: must hold a JSON object; copy the file again")
     return value
 
 
@@ -93,7 +101,7 @@ def _check_safetensors(path: Path) -> None:
         end = max((int(v["data_offsets"][1]) for k, v in header.items() if k != "__metadata__"), default=0)
     except FileNotFoundError as exc:
         raise DataError(f"{path}: missing; copy the checkpoint again") from exc
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as exc:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as exc:
         raise DataError(f"{path}: not a safetensors file ({exc}); copy the file again") from exc
     if 8 + length + end != size:
         raise DataError(f"{path}: {size} bytes where its header says {8 + length + end}; copy the file again")

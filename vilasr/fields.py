@@ -8,6 +8,8 @@ from typing import Any
 
 from vilasr.tasks import DataError
 
+MAX_SAMPLES = 10_000  # of an item; a hundred times what anybody samples
+
 
 def text_field(row: Mapping[str, Any], key: str, default: str | None = None) -> str:
     """Raises DataError; KeyError where it is missing and there is no default."""
@@ -40,6 +42,14 @@ def whole_number(value: object, key: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise DataError(f"{key}: {value!r} is not a whole number")
     return value
+
+
+def sample_number(row: Mapping[str, Any]) -> int:
+    """Which of an item's episodes a row is, from 0. Bounded: what is missing of all samples is counted."""
+    number = whole_number(row.get("sample", 0), "sample")
+    if not 0 <= number < MAX_SAMPLES:
+        raise DataError(f"sample: {number} is no number from 0 to {MAX_SAMPLES - 1}")
+    return number
 
 
 def numbers(value: Any, key: str) -> dict[str, float]:

@@ -7,16 +7,21 @@ and the area is within the limit; each engine's own resize then changes nothing.
 from __future__ import annotations
 
 import math
+import stat
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from vilasr.one_line import OneLineError
 
 MAX_SOURCE_PIXELS = 200_000_000  # refuse decompression bombs before decoding
 MAX_ASPECT = 200  # Qwen2-VL's own limit
 
 
-class ImageError(ValueError):
+class ImageError(OneLineError, ValueError):
     """An image that cannot be used; the message names the file."""
 
 
@@ -68,15 +73,37 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def load_image(path: Path) -> Image.Image:
     """The decoded first frame, turned upright by its EXIF tag, in RGB. Raises ImageError naming the file."""
     try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_SOURCE_PIXELS:
-                raise ImageError(f"{path}: {image.width} x {image.height} pixels is more than can be loaded safely")
-            image.load()
-            upright = ImageOps.exif_transpose(image) or image
-            return to_rgb(upright)
-    except ImageError:
-        raise
+        if not stat.S_ISREG(path.stat().st_mode):  # to open a named pipe would wait for ever
+            raise ImageError(f"{path}: is no file but a folder, pipe or device; name an image file")
+        with path.open("rb") as file:
+            return decode(file)
     except FileNotFoundError as exc:
         raise ImageError(f"{path}: no such image file") from exc
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as exc:
-        raise ImageError(f"{path}: unreadable image ({exc})") from exc
+    except OSError as exc:
+        raise ImageError(f"{path}: unreadable image ({exc.strerror or exc}); check the file and its rights") from exc
+    except _UndecodedError as exc:
+        raise ImageError(f"{path}: unreadable image ({exc}); copy it again, or make it a plain PNG or JPEG") from exc
+
+
+class _UndecodedError(ImageError):
+    """What is wrong with the content of a file, in a few words."""
+
+
+def decode(file: BinaryIO) -> Image.Image:
+    """As `load_image`, of an open file; the format is told by the content. Raises ImageError with the bare reason."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large images, for which there is a limit here, and of odd tags
+            with Image.open(file) as image:
+                if image.width * image.height > MAX_SOURCE_PIXELS:
+                    raise _UndecodedError(f"{image.width} x {image.height}, more pixels than can be loaded safely")
+                image.load()
+                return to_rgb(ImageOps.exif_transpose(image) or image)
+    except _UndecodedError:
+        raise
+    except UnidentifiedImageError as exc:  # its message names the buffer in memory
+        raise _UndecodedError("no known format") from exc
+    except Image.DecompressionBombError as exc:
+        raise _UndecodedError("more pixels than can be loaded safely") from exc
+    except Exception as exc:  # a damaged file may raise anything in Pillow's many readers
+        raise _UndecodedError(str(exc) or type(exc).__name__) from exc

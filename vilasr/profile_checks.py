@@ -7,6 +7,8 @@ import string
 from collections.abc import Sequence
 from typing import Any
 
+from vilasr.one_line import OneLineError
+
 CONTROL = re.compile(r"<\|([^|<>\s]{1,40})\|>|<(image|video|audio)>")
 # The fields of each template, and those it must place exactly once.
 _PLACED = {"captions": ("image",), "drawn": ("image",), "question": ("captions",), "turn": ("lines", "request")}
@@ -25,7 +27,7 @@ FEEDBACK = ("drawn", "error", "repeated", "image_budget", "go_on", "final")
 FEEDBACK_OPTIONAL = ("drawn_several", "turn", "turn_several", "separator")
 
 
-class ProfileError(ValueError):
+class ProfileError(OneLineError, ValueError):
     """A profile that cannot be used; the message names the file and the key."""
 
 

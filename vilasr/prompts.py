@@ -188,7 +188,9 @@ def load_profile(path: Path) -> Profile:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
-        raise ProfileError(f"{path}: cannot be read ({exc})") from exc
+        raise ProfileError(
+            f"{path}: cannot be read ({exc}); name a profile, such as vilasr/profiles/vilasr.yaml"
+        ) from exc
     return parse_profile(text, str(path))
 
 
@@ -210,14 +212,14 @@ def parse_profile(text: str, where: str) -> Profile:
     """Check and build. Every error names the file and the key."""
     try:
         raw = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as exc:
-        raise ProfileError(f"{where}: not YAML ({exc})") from exc
+    except (yaml.YAMLError, ValueError, ArithmeticError, RecursionError) as exc:  # dates and numbers may be impossible
+        raise ProfileError(f"{where}: not YAML ({exc}); repair it or copy it again") from exc
     if not isinstance(raw, dict):
         raise ProfileError(f"{where}: must hold a mapping of keys")
     for key in _KEYS - raw.keys():
-        raise ProfileError(f"{where}: key {key!r} is missing")
+        raise ProfileError(f"{where}: key {key!r} is missing; vilasr/profiles/vilasr.yaml shows all of them")
     for key in raw.keys() - _KEYS - _OPTIONAL:
-        raise ProfileError(f"{where}: unknown key {key!r}")
+        raise ProfileError(f"{where}: unknown key {key!r}; vilasr/profiles/vilasr.yaml shows all that are known")
     for key in ("name", "system", "option"):
         check_text(raw[key], where, key)
     for_each_kind = isinstance(raw["question"], dict)

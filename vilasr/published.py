@@ -56,14 +56,22 @@ def find_published(folder: Path) -> list[Path]:
             log.warning("%s is read, and the shards beside it are not", whole)
         return [whole]
     if not shards:
-        raise DataError(f"{folder}: neither results.jsonl nor folders of shards (0_4, 1_4, ...)")
+        raise DataError(
+            f"{folder}: neither results.jsonl nor folders of shards (0_4, 1_4, ...); name the folder "
+            "that holds one of them"
+        )
     if len(shards) > 1:
-        raise DataError(f"{folder}: shards of several runs, of {', '.join(map(str, sorted(shards)))} shards each")
+        raise DataError(
+            f"{folder}: shards of several runs, of {', '.join(map(str, sorted(shards)))} shards each; "
+            "move the others away"
+        )
     ((count, _),) = shards.items()
     files = [folder / f"{shard}_{count}" / "results.jsonl" for shard in range(count)]
     missing = [str(file) for file in files if not file.is_file()]
     if missing:
-        raise DataError(f"{folder}: {len(missing)} of {count} shards are missing: {', '.join(missing[:8])}")
+        raise DataError(
+            f"{folder}: {len(missing)} of {count} shards are missing: {', '.join(missing[:8])}; copy them too"
+        )
     return files
 
 

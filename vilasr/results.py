@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from vilasr.fields import name_field, numbers, text_field, texts_field, whole_number
+from vilasr.fields import name_field, numbers, sample_number, text_field, texts_field, whole_number
 from vilasr.seen import Seen
 from vilasr.tasks import DataError, Example, QuestionType
 from vilasr.traces import StopReason, Trace, trace_from_json, trace_to_json
@@ -108,7 +108,7 @@ def parse_row(row: Any) -> Result:
         raise DataError("must be an object")
     try:
         item_id, digest, config = name_field(row, "id"), text_field(row, "digest"), text_field(row, "config")
-        sample, detail = whole_number(row.get("sample", 0), "sample"), text_field(row, "detail")
+        sample, detail = sample_number(row), text_field(row, "detail")
         if row["stop_reason"] == StopReason.INPUT_ERROR:
             task, source, data_type = (name_field(row, key, "") for key in ("task", "benchmark", "data_type"))
             return Result(
@@ -252,7 +252,7 @@ class ResultsWriter:
                     return
                 try:
                     row = json.loads(line)
-                    key = row["id"], row["digest"], whole_number(row.get("sample", 0), "sample")
+                    key = row["id"], row["digest"], sample_number(row)
                     _ = row["config"], hash(key), row["stop_reason"]
                 except (ValueError, KeyError, TypeError, RecursionError) as exc:
                     raise DataError(
@@ -301,7 +301,7 @@ def _difference(folder: Path, found: str, config: Mapping[str, Any]) -> str:
         ]
         if old.get("hash") == found and changed:
             message += f"; changed: {', '.join(changed)}"
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         pass  # without the old settings the message is shorter, not wrong
     return message + ". Choose another MODE or output folder, or --overwrite"
 

@@ -65,7 +65,9 @@ def _named(items: Iterable[Item], ids: Set[str], where: Path) -> Iterator[Item]:
             unknown.discard(item.id)
             yield item
     if unknown:
-        raise DataError(f"{where}: has no item {', '.join(sorted(unknown)[:5])}; see --ids")
+        raise DataError(
+            f"{where}: has no item {', '.join(sorted(unknown)[:5])}; --ids names ids as they stand in that file"
+        )
 
 
 def named_ids(selection: Selection) -> Set[str]:
@@ -80,5 +82,5 @@ def named_ids(selection: Selection) -> Set[str]:
                 line.strip() for line in Path(one[1:]).read_text(encoding="utf-8-sig").splitlines() if line.strip()
             )
         except (OSError, UnicodeDecodeError) as exc:
-            raise DataError(f"--ids {one}: cannot be read ({exc})") from exc
+            raise DataError(f"--ids {one}: cannot be read ({exc}); it must be a text file with an id a line") from exc
     return ids

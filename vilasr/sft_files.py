@@ -50,7 +50,7 @@ def read_dataset_info(folder: Path) -> dict[str, Any]:
     path = folder / INFO_NAME
     try:
         info = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise DataError(f"{path}: cannot be read ({exc}); repair or remove it") from exc
     if not isinstance(info, dict):
         raise DataError(f"{path}: must hold an object; repair or remove it")
@@ -64,7 +64,13 @@ def has_other_profile(folder: Path, profile: str) -> bool:
         return False
     try:
         return wording(path.read_text(encoding="utf-8")) != wording(profile)
-    except (UnicodeDecodeError, yaml.YAMLError, TypeError):  # no YAML, or keys that no profile has
+    except (
+        ValueError,
+        yaml.YAMLError,
+        TypeError,
+        ArithmeticError,
+        RecursionError,
+    ):  # no YAML, or keys that no profile has
         return True
 
 

@@ -8,10 +8,11 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vilasr.fields import sample_number
 from vilasr.results import RUN_FILE
 from vilasr.tasks import DataError
 
@@ -41,12 +42,11 @@ def merge_shards(
     digest) of all items; every item must have every sample that any item has. The shards stay as they are.
 
     Raises DataError, with nothing written, for a shard that is missing, still running or damaged, for shards of
-    different settings or numbers, for items that are twice, unknown or (unless allowed) missing, and for a results
-    file that is already there (unless `overwrite`).
+    different settings or numbers, for items that are twice, unknown or (unless allowed) missing, and for another
+    results file that is already there (unless `overwrite`). The one that these shards make is left: a merge of several
+    benchmarks that was stopped goes on by the same command. Raises OSError, with nothing half-written left.
     """
     target = folder / "results.jsonl"
-    if target.exists() and not overwrite:
-        raise DataError(f"{target}: is already there; --overwrite replaces it")
     shards = _find(folder)
     with contextlib.ExitStack() as locks:
         for shard in shards:
@@ -57,21 +57,29 @@ def merge_shards(
                 f"{folder}: the shards have different settings ({', '.join(sorted(configs))}); see {RUN_FILE}"
             )
         samples = 1 + max((sample for _, _, sample in rows), default=0)
-        wanted = [(*key, sample) for key in expected for sample in range(samples)]
-        unknown = rows.keys() - set(wanted)
+        known = set(expected)
+        unknown = [(item, digest) for item, digest, _ in rows if (item, digest) not in known]
         if unknown:
             raise DataError(
                 f"{folder}: {len(unknown)} rows are of items that the benchmark lacks or has in another wording, "
                 f"such as {min(unknown)[0]!r}; merge with the file and selection that was run"
             )
-        missing = [key for key in wanted if key not in rows]
-        if missing and not allow_missing:
-            raise DataError(f"{folder}: {_missing(missing, expected, len(shards))}")
-        _write(target, [rows[key] for key in wanted if key in rows])
-    run = shards[0] / RUN_FILE
-    if run.exists():
-        (folder / RUN_FILE).write_bytes(run.read_bytes())
-    return Merged(target, len(rows), len(shards), len(missing))
+        there: dict[tuple[str, str], list[int]] = {}
+        for item, digest, sample in rows:
+            there.setdefault((item, digest), []).append(sample)
+        incomplete = [key for key in expected if len(there.get(key, ())) < samples]
+        missing = samples * len(expected) - len(rows)
+        if incomplete and not allow_missing:
+            raise DataError(f"{folder}: {_missing(missing, incomplete, expected, len(shards))}")
+        chosen = [rows[*key, sample] for key in expected for sample in sorted(there.get(key, ()))]
+        run = shards[0] / RUN_FILE
+        if not target.exists() or overwrite:
+            if run.exists():  # before the results, which tell that all is there
+                _write(folder / RUN_FILE, [run.read_bytes()])
+            _write(target, _bytes(chosen))
+        elif not _holds(target, _bytes(chosen)):
+            raise DataError(f"{target}: is already there, with other rows than the shards; --overwrite replaces it")
+    return Merged(target, len(rows), len(shards), missing)
 
 
 def _find(folder: Path) -> list[Path]:
@@ -112,10 +120,12 @@ def _index(shards: Sequence[Path]) -> tuple[dict[Key, _Row], set[str]]:
                     if not line.endswith(b"\n"):
                         raise ValueError("half-written; run that shard again, it completes itself")
                     row = json.loads(line)
-                    key = (str(row["id"]), str(row["digest"]), int(row.get("sample", 0)))
+                    key = (str(row["id"]), str(row["digest"]), sample_number(row))
                     configs.add(str(row["config"]))
                 except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
-                    raise DataError(f"{path}: line {number} is damaged ({exc})") from exc
+                    raise DataError(
+                        f"{path}: line {number} is damaged ({exc}); remove the line and run that shard again"
+                    ) from exc
                 if key in rows:
                     raise DataError(f"{path}: line {number}: item {key[0]!r} is in {rows[key].path} too")
                 rows[key] = _Row(path, offset, len(line))
@@ -123,21 +133,38 @@ def _index(shards: Sequence[Path]) -> tuple[dict[Key, _Row], set[str]]:
     return rows, configs
 
 
-def _missing(missing: Sequence[Key], expected: Sequence[tuple[str, str]], count: int) -> str:
+def _missing(
+    missing: int, incomplete: Sequence[tuple[str, str]], expected: Sequence[tuple[str, str]], count: int
+) -> str:
     place = {key: number for number, key in enumerate(expected)}
-    shards = sorted({place[key[0], key[1]] % count for key in missing})
+    shards = sorted({place[key] % count for key in incomplete})
     again = ", ".join(f"{shard}/{count}" for shard in shards)
     return (
-        f"{len(missing)} episodes are missing, the first of item {missing[0][0]!r}; run shards {again} again, they "
+        f"{missing} episodes are missing, the first of item {incomplete[0][0]!r}; run shards {again} again, they "
         "complete themselves, or --allow-missing"
     )
 
 
-def _write(target: Path, rows: Sequence[_Row]) -> None:
-    temporary = target.with_name(target.name + ".tmp")
-    with contextlib.ExitStack() as files, temporary.open("wb") as out:
+def _bytes(rows: Sequence[_Row]) -> Iterator[bytes]:
+    with contextlib.ExitStack() as files:
         opened = {path: files.enter_context(path.open("rb")) for path in {row.path for row in rows}}
         for row in rows:
             opened[row.path].seek(row.offset)
-            out.write(opened[row.path].read(row.length))
-    os.replace(temporary, target)
+            yield opened[row.path].read(row.length)
+
+
+def _holds(path: Path, pieces: Iterator[bytes]) -> bool:
+    with path.open("rb") as file:
+        return all(file.read(len(piece)) == piece for piece in pieces) and not file.read(1)
+
+
+def _write(target: Path, pieces: Iterable[bytes]) -> None:
+    temporary = target.with_name(target.name + ".tmp")
+    try:
+        with temporary.open("wb") as out:
+            out.writelines(pieces)
+        os.replace(temporary, target)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise

@@ -14,11 +14,12 @@ from typing import Any
 from PIL import Image
 
 from vilasr.images import ImageError, SizeRule, load_image
+from vilasr.one_line import OneLineError
 from vilasr.records import BadLine, read_records
 from vilasr.seen import Seen
 
 
-class DataError(ValueError):
+class DataError(OneLineError, ValueError):
     """Data that cannot be used; the message names file, item and field and says what to do."""
 
 
@@ -137,7 +138,7 @@ def _records(path: Path) -> Iterator[object]:
     try:
         yield from read_records(path)
     except (OSError, UnicodeError) as exc:
-        raise DataError(f"{path}: cannot be read ({exc})") from exc
+        raise DataError(f"{path}: cannot be read ({exc}); check its name, its rights and that it is UTF-8") from exc
     except (ValueError, RecursionError) as exc:
         raise DataError(f"{path}: not JSON ({exc}); download or unpack it again") from exc
 
@@ -202,16 +203,15 @@ def letters_in_question(question: str) -> tuple[str, ...]:
 
 def _longest_run(text: str) -> tuple[str, ...]:
     """The options after the letters A, B, ... in the text; empty where there are fewer than two."""
-    runs = []
+    runs: list[list[re.Match[str]]] = []
     for pattern in (_OPTION_START, _SMALL_OPTION_START):
-        starts = list(pattern.finditer(text))
-        for number, first in enumerate(starts):
-            if first[1] in "Aa":
-                run = [first]
-                for match in starts[number + 1 :]:
-                    if ord(match[1]) == ord(run[-1][1]) + 1:
-                        run.append(match)
-                runs.append(run)
+        found: list[list[re.Match[str]]] = []
+        behind: dict[str, list[re.Match[str]]] = {}  # by letter, the run that its next place begins
+        for match in reversed(list(pattern.finditer(text))):
+            behind[match[1]] = [match, *behind.get(chr(ord(match[1]) + 1), ())]
+            if match[1] in "Aa":
+                found.append(behind[match[1]])
+        runs += reversed(found)
     run = max(runs, key=lambda run: (sum(m.start() == 0 or m[0][0] == "\n" for m in run), len(run)), default=[])
     if len(run) < 2:
         return ()

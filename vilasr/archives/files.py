@@ -18,13 +18,14 @@ from pathlib import Path
 
 from vilasr.archives.checks import PARTIAL
 from vilasr.archives.member_data import PIECE
+from vilasr.one_line import OneLineError
 
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 _REPAIRED = (".json", ".jsonl")  # the files that are repaired
 
 
-class OutputError(RuntimeError):
+class OutputError(OneLineError, RuntimeError):
     """The data folder cannot be written. Nothing more can be unpacked; what is complete is kept."""
 
 

@@ -78,10 +78,18 @@ def read_record(data: Path, archive: str) -> Record | None:
         record: Any = json.loads(_record_path(data, archive).read_text(encoding="utf-8"))
         if record["version"] != _VERSION:
             return None
-        kept = tuple(Kept(str(path), int(size), int(crc)) for path, size, crc in record["kept"])
+        kept = tuple(Kept(_path(path), int(size), int(crc)) for path, size, crc in record["kept"])
         return Record(archive, str(record["directory"]), int(record["files"]), int(record["bytes"]), kept)
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
+
+
+def _path(value: object) -> str:
+    """Raises ValueError for what is no path anywhere."""
+    path = str(value)
+    if "\x00" in path or len(path) > 2048 or any(len(part) > 255 for part in os.fsencode(path).split(b"/")):
+        raise ValueError("a path that no file can have")
+    return path
 
 
 def is_recorded(data: Path, archive: str, digest: str) -> bool:

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
+from vilasr.one_line import OneLineError
+
 MAX_MEMBERS = 5_000_000  # ten times what the published data holds; a list of them still fits in memory
 
 _END = struct.Struct("<4s4H2IH")
@@ -25,7 +27,7 @@ _FULL16, _FULL32 = 0xFFFF, 0xFFFFFFFF  # "see the zip64 field"
 _DOS_FOLDER = 0x10
 
 
-class ArchiveError(ValueError):
+class ArchiveError(OneLineError, ValueError):
     """An archive that cannot be used. The message names the member and says what to do; the caller adds the archive."""
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from vilasr.benchmark_release.rows import Row
-from vilasr.images import MAX_SOURCE_PIXELS, ImageError, to_rgb
+from vilasr.images import ImageError
+from vilasr.images import decode as decode_image
 
 
 def embedded(row: Row, field: str) -> tuple[bytes, ...]:
@@ -34,23 +35,6 @@ def decode(row: Row, field: str, number: int, data: bytes) -> Image.Image:
     """The image as `vilasr.images.load_image` gives it from a file: upright by its EXIF tag, RGB, transparent parts
     white. (lmms-eval's MMSI-Bench task converts to RGB alone.) Raises DataError."""
     try:
-        return _decode(data)
+        return decode_image(io.BytesIO(data))
     except ImageError as exc:
-        raise row.error(f"{field}[{number}]", str(exc)) from exc
-
-
-def _decode(data: bytes) -> Image.Image:
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > MAX_SOURCE_PIXELS:
-                raise ImageError(f"{image.width} x {image.height} pixels is more than can be loaded safely")
-            image.load()
-            return to_rgb(ImageOps.exif_transpose(image) or image)
-    except ImageError:
-        raise
-    except Image.DecompressionBombError as exc:
-        raise ImageError("has more pixels than can be loaded safely") from exc
-    except (OSError, ValueError, SyntaxError, MemoryError) as exc:
-        # The message on an unknown format names the buffer in memory.
-        reason = "no known format" if isinstance(exc, UnidentifiedImageError) else str(exc)
-        raise ImageError(f"is no readable image ({reason}); download the release again") from exc
+        raise row.error(f"{field}[{number}]", f"is no readable image ({exc}); download the release again") from exc

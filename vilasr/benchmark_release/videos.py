@@ -62,7 +62,7 @@ class Video:
                 data.seek(0)
                 yield data
         except OSError as exc:
-            raise DataError(f"{self}: cannot be read ({exc.strerror or exc})") from exc
+            raise DataError(f"{self}: cannot be read ({exc.strerror or exc}); check the disk") from exc
 
 
 def find_videos(folder: Path, scenes: Iterable[Scene]) -> dict[Scene, Video]:
@@ -98,4 +98,4 @@ def _members(archive: Path) -> tuple[Item, ...]:
     except ArchiveError as exc:
         raise DataError(f"{archive}: {exc}") from exc
     except OSError as exc:
-        raise DataError(f"{archive}: cannot be read ({exc.strerror or exc})") from exc
+        raise DataError(f"{archive}: cannot be read ({exc.strerror or exc}); check the disk") from exc

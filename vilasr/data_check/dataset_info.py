@@ -70,9 +70,9 @@ def read_dataset_info(folder: Path) -> Entries:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as exc:
-        raise DataError(f"{path}: cannot be read ({exc})") from exc
+        raise DataError(f"{path}: cannot be read ({exc}); repair it or copy it again") from exc
     if not isinstance(entries, dict):
-        raise DataError(f"{path}: must hold an object with an entry for each dataset")
+        raise DataError(f"{path}: must hold an object with an entry for each dataset; repair it")
     return Entries(path, entries)
 
 
@@ -83,7 +83,7 @@ def _is_remote(entry: Mapping[str, Any]) -> bool:
 def _dataset(name: str, entry: object, path: Path) -> Dataset:
     where = f"{path}: {name}"
     if not isinstance(entry, dict):
-        raise DataError(f"{where}: must be an object")
+        raise DataError(f'{where}: must be an object, such as {{"file_name": ...}}')
     if _is_remote(entry):
         return Dataset(name, None)
     file = entry.get("file_name")

@@ -78,7 +78,7 @@ def read_document(path: Path, is_item: Callable[[object], bool]) -> Document:
     try:
         text = path.read_bytes().decode("utf-8", "surrogateescape")
     except OSError as exc:
-        raise DataError(f"{path}: cannot be read ({exc})") from exc
+        raise DataError(f"{path}: cannot be read ({exc}); check the file and its rights") from exc
     start = _skip(text, 1 if text.startswith("\ufeff") else 0)
     is_list = text.startswith("[", start)
     pieces = _list_items(text, start + 1, is_item) if is_list else _lines(text)

@@ -17,6 +17,7 @@ IMAGE_MAX_PIXELS = 768 * 768
 IMAGE_MIN_PIXELS = 32 * 32
 _PROCESSOR = SizeRule(28, 3136, 12845056)  # as Qwen2.5-VL is published
 _LEAST_SIDE = 28
+_MOST = 1 << 40  # of pixels: what is larger is damage
 _SHRUNK_ASPECT = 180  # what it makes of sides longer than 200 : 1
 
 Size = tuple[int, int]
@@ -83,7 +84,7 @@ def _processor(folder: Path) -> SizeRule:
         except FileNotFoundError:
             continue
         except (OSError, ValueError, RecursionError) as exc:
-            raise DataError(f"{folder / name}: cannot be read ({exc})") from exc
+            raise DataError(f"{folder / name}: cannot be read ({exc}); copy it again") from exc
         values = found.get("image_processor") if isinstance(found, dict) and name[:4] == "proc" else found
         if values:
             break
@@ -93,6 +94,9 @@ def _processor(folder: Path) -> SizeRule:
     least = values.get("min_pixels") or size.get("shortest_edge") or _PROCESSOR.min_pixels
     most = values.get("max_pixels") or size.get("longest_edge") or _PROCESSOR.max_pixels
     factor = values.get("patch_size", 14), values.get("merge_size", 2)
-    if not all(isinstance(value, int) and value > 0 for value in (least, most, *factor)):
-        raise DataError(f"{folder}: the image processor's pixel limits and patch sizes must be whole numbers")
+    if not all(isinstance(value, int) and 0 < value < _MOST for value in (least, most, *factor)):
+        raise DataError(
+            f"{folder}: the image processor's pixel limits and patch sizes must be whole numbers above "
+            "0; copy its files again"
+        )
     return SizeRule(factor[0] * factor[1], least, most)

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from vilasr.drawing.parser import ErrorCode
+from vilasr.one_line import one_line
 
 
 class Severity(StrEnum):
@@ -158,7 +159,7 @@ class Finding:
 
 
 def finding(code: str, field: str, message: str, severity: Severity | None = None, edit: Edit | None = None) -> Finding:
-    return Finding(str(code), field, message, severity or severity_of(code), edit)
+    return Finding(str(code), field, one_line(message), severity or severity_of(code), edit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,7 @@ class Problem:
 
 
 def file_problem(code: str, file: Path, message: str, dataset: str = "", severity: Severity | None = None) -> Problem:
-    return Problem(str(code), severity or severity_of(code), file, dataset, None, "", "", message)
+    return Problem(str(code), severity or severity_of(code), file, dataset, None, "", "", one_line(message))
 
 
 def worst_effect(findings: Iterable[Finding]) -> Effect:

@@ -120,7 +120,9 @@ def of_file(path: Path, profile: Profile | None = None) -> Found:
             return Found(problems=(file_problem(Code.BAD_DATASET_INFO, folder / INFO_NAME, str(exc)),))
     kind = _kind(path)
     if kind is None:
-        raise DataError(f"{path}: holds neither conversations nor questions")
+        raise DataError(
+            f"{path}: holds neither conversations nor questions; name a file of training data or of a benchmark"
+        )
     return _with_profiles(Found((_of_content(path, *kind),)), profile, folders[1:])
 
 
@@ -188,7 +190,7 @@ def _kind(path: Path) -> tuple[Kind, dict[str, Any]] | None:
         with path.open(encoding="utf-8-sig", errors="replace") as file:
             head = file.read(_HEAD)
     except OSError as exc:
-        raise DataError(f"{path}: cannot be read ({exc})") from exc
+        raise DataError(f"{path}: cannot be read ({exc}); check the file and its rights") from exc
     decode, position = json.JSONDecoder().raw_decode, head.find("{")
     for _ in range(100):  # the first items may be broken
         if position < 0:

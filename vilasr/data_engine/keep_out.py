@@ -87,7 +87,7 @@ class KeepOut:
                 leak = Leak(**{**row, "match": Match(row["match"])})
                 if (leak.source, leak.id) not in known:
                     self.found[leak.source, leak.id, ""] = leak
-        except (OSError, ValueError, TypeError, KeyError) as exc:
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as exc:
             raise DataError(f"{path}: cannot be read ({exc}); remove it, and the report lacks what it told") from exc
 
     def _known(

@@ -78,8 +78,8 @@ def asked_profile(results: Path) -> Profile:
     path = results.parent / RUN_FILE
     try:
         run: Any = json.loads(path.read_text(encoding="utf-8"))
-        profile = run["profile"]
-    except (OSError, ValueError, KeyError, TypeError) as exc:
+        profile = yaml.safe_dump(run["profile"], sort_keys=False, allow_unicode=True)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as exc:
         raise DataError(
             f"{path}: does not tell the profile of this run ({type(exc).__name__}: {exc}); it is written beside the "
             "results by the run, copy it along"
@@ -89,4 +89,4 @@ def asked_profile(results: Path) -> Profile:
             raise DataError(
                 f"{path}: was sampled with --{key} {run[key]}, a control; such episodes are not learned from"
             )
-    return parse_profile(yaml.safe_dump(profile, sort_keys=False, allow_unicode=True), str(path))
+    return parse_profile(profile, str(path))

@@ -83,7 +83,7 @@ class Thumbnails:
         except ImageError as exc:
             return DataError(str(exc))
         except OSError as exc:
-            return DataError(f"{name}: cannot be read ({exc.strerror})")
+            return DataError(f"{name}: cannot be read ({exc.strerror}); check the file and its rights")
         return np.frombuffer(known.pixels, np.uint8).reshape(SIDE, SIDE)
 
     @contextlib.contextmanager

@@ -69,6 +69,7 @@ class Target:
     data_root: Path | None = None
     overwrite: bool = False
     workers: int = 8
+    unfinished: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +112,32 @@ def check_target(target: Target, sources: Iterable[str]) -> None:
                 f"{target.folder / INFO_NAME}: {name} is {listed} there; choose another --dataset-dir or give "
                 "--overwrite-dataset"
             )
+        if file.as_posix() in _unfinished(target):
+            continue
         if (target.folder / file).exists() and (listed or not _is_ours(target.folder / file)):
             raise DataError(
                 f"{target.folder / file}: is there already; choose another --dataset-dir or give --overwrite-dataset"
             )
+
+
+def _unfinished(target: Target) -> set[str]:
+    """The files that this run wrote in an earlier start, which was stopped before its end."""
+    if target.unfinished is None:
+        return set()
+    try:
+        listed = json.loads(target.unfinished.read_text(encoding="utf-8"))
+        return set(listed["files"]) if listed["folder"] == str(target.folder.resolve()) else set()
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return set()
+
+
+def _begin(target: Target, files: Iterable[Path]) -> None:
+    """From here on a run that is stopped may replace these files."""
+    if target.unfinished is not None:
+        listed = {"folder": str(target.folder.resolve()), "files": sorted(file.as_posix() for file in files)}
+        target.unfinished.parent.mkdir(parents=True, exist_ok=True)
+        part(target.unfinished).write_text(json.dumps(listed), encoding="utf-8")
+        os.replace(part(target.unfinished), target.unfinished)
 
 
 def _is_ours(file: Path) -> bool:
@@ -160,6 +183,8 @@ def write_conversations(
         for opened in out.values():
             opened.write("\n]\n")
     old = [image for file in files.values() for image in _old_folders(target.folder / file) if image.name != folder]
+    if files:
+        _begin(target, files.values())
     for file in files.values():
         os.replace(part(target.folder / file), target.folder / file)
     if files:
@@ -173,7 +198,7 @@ def _old_folders(file: Path) -> set[Path]:
     try:
         records = json.loads(file.read_text(encoding="utf-8"))
         images = {Path(image) for record in records for image in record["images"]}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return set()  # none there, or none of ours
     return {image.parent.parent for image in images if image.parent.parent.parent.name.startswith(_OURS)}
 

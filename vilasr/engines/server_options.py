@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
+from vilasr.one_line import one_line
+
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
@@ -67,15 +69,15 @@ class ServerOptions:
         return os.environ.get(self.api_key_env, "").strip() or None
 
     def safe(self, text: str) -> str:
-        """The text without the key, whoever put it in, and whether as it is or quoted."""
+        """The text in one line and without the key, whoever put it in, and whether as it is or quoted."""
         key = self.key
         if key is None:
-            return text
+            return one_line(text)
         as_bytes = key.encode("utf-8", "backslashreplace")
         forms = {key, repr(key)[1:-1], repr(as_bytes)[2:-1], json.dumps(key)[1:-1], quote(as_bytes, safe="")}
         for form in sorted(forms, key=len, reverse=True):
             text = text.replace(form, "[key]")
-        return text
+        return one_line(text)
 
 
 def _plain(text: str) -> bool:

@@ -19,6 +19,7 @@ from vilasr.merging.sources import Source, not_finite, whole
 from vilasr.tasks import DataError
 
 META = "lora_train_meta.json"
+_LARGEST_ALPHA = 1e9
 PREFIX = "base_model.model."
 _ADAPTER = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])\.default\.weight")
 _OTHER = re.compile(r"\.lora_|\.modules_to_save\.|\.original_module\.|\.adapter_")
@@ -88,7 +89,7 @@ def read_settings(folder: Path, pairs: Mapping[str, Pair], alpha: float | None) 
     """Rank and alpha as verl noted them, or `alpha` if given. Raises DataError."""
     ranks = {pair.down.shape[0] for pair in pairs.values()}
     if len(ranks) != 1:
-        raise DataError(f"{folder}: adapters of several ranks {sorted(ranks)} cannot be merged")
+        raise DataError(f"{folder}: adapters of several ranks {sorted(ranks)} cannot be merged here; merge with PEFT")
     (rank,) = ranks
     path = folder / META
     meta: dict[str, Any] = {}
@@ -96,12 +97,12 @@ def read_settings(folder: Path, pairs: Mapping[str, Pair], alpha: float | None) 
         try:
             meta = json.loads(path.read_text(encoding="utf-8"))
             stated = int(meta["r"])
-        except (OSError, ValueError, TypeError, LookupError) as exc:
+        except (OSError, ValueError, TypeError, LookupError, OverflowError, RecursionError) as exc:
             raise DataError(f"{path}: cannot be read ({exc}); copy it again or give --lora-alpha") from exc
         if stated != rank:
             raise DataError(f"{path}: says rank {stated}, and the adapters are of rank {rank}; it is another run's")
     found = alpha if alpha is not None else meta.get("lora_alpha")
-    if not isinstance(found, int | float) or isinstance(found, bool) or found <= 0:
+    if not isinstance(found, int | float) or isinstance(found, bool) or not 0 < found < _LARGEST_ALPHA:
         raise DataError(f"{path}: names no lora_alpha above 0; give the one of the training by --lora-alpha")
     task = meta.get("task_type")
     return LoraSettings(rank, float(found), task if isinstance(task, str) else None)

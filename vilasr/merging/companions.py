@@ -32,7 +32,7 @@ def collect(folder: Path, profile: Path | None, dtype: torch.dtype | None) -> di
         try:
             found[path.name] = path.read_bytes()
         except OSError as exc:
-            raise DataError(f"{path}: cannot be read ({exc})") from exc
+            raise DataError(f"{path}: cannot be read ({exc}); copy it again") from exc
     if not found.keys() & {"tokenizer.json", "vocab.json", "tokenizer.model"}:
         raise DataError(f"{folder}: holds no tokenizer; copy the tokenizer and processor files of the base model there")
     found["config.json"] = configuration(folder / "config.json", dtype).encode()

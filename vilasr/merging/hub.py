@@ -60,7 +60,7 @@ def read_recipe(run: Path) -> tuple[str | None, tuple[str, ...], tuple[tuple[str
     """Base model, data and settings from the `config.yaml` of a GRPO run; nothing where there is none."""
     try:
         config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, yaml.YAMLError, ArithmeticError, RecursionError):
         return None, (), ()
 
     def value(path: str) -> Any:
@@ -95,8 +95,8 @@ def read_scores(path: Path) -> dict[str, float]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return {str(name): 100 * float(summary["scores"]["corrected"][0]["mean"]) for name, summary in content.items()}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as exc:
-        raise DataError(f"{path}: holds no scores of eval/evaluate.py --json ({exc!r})") from exc
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
+        raise DataError(f"{path}: holds no scores of eval/evaluate.py --json ({exc!r}); write them anew") from exc
 
 
 def write_card(folder: Path, card: Card) -> None:

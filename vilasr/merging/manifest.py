@@ -54,7 +54,7 @@ def read(path: Path) -> Manifest | None:
             return None
         files = {str(name): Written(int(file["bytes"]), str(file["sha256"])) for name, file in content["files"].items()}
         return Manifest(str(content["fingerprint"]), files, {})
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError):
         return None
 
 

@@ -46,11 +46,17 @@ def of_config(folder: Path) -> ModelNames:
     try:
         config = transformers.AutoConfig.from_pretrained(folder, attn_implementation="eager", local_files_only=True)
     except Exception as exc:  # a damaged file gives errors of all kinds
-        raise DataError(f"{path}: is no configuration that transformers can read ({_line(exc)})") from exc
+        raise DataError(
+            f"{path}: is no configuration that transformers can read ({_line(exc)}); copy that of the base model there"
+        ) from exc
     names = config.architectures or []
-    cls = getattr(transformers, names[0], None) if len(names) == 1 else None
-    if cls is None:
-        raise DataError(f"{path}: field 'architectures' is {names}, and must name one class of transformers")
+    name = names[0] if isinstance(names, list) and len(names) == 1 and isinstance(names[0], str) else ""
+    cls = getattr(transformers, name, None) if name else None
+    if not isinstance(cls, type) or not issubclass(cls, transformers.PreTrainedModel):  # it is called below
+        raise DataError(
+            f"{path}: field 'architectures' is {names}, and must name one model class of transformers; "
+            "copy the configuration of the base model there"
+        )
     try:
         with torch.device("meta"):
             model = cls(config)

@@ -57,7 +57,7 @@ def _directory(file: Path, _: tuple[int, ...]) -> list[zipfile.ZipInfo]:
             return archive.infolist()
     except FileNotFoundError as exc:
         raise DataError(f"{file}: is missing; copy it from where the checkpoint was written") from exc
-    except (OSError, zipfile.BadZipFile, NotImplementedError) as exc:
+    except Exception as exc:  # zipfile makes many things of damaged bytes
         raise DataError(f"{file}: is cut off or not written by torch.save ({exc}); copy it again") from exc
 
 
@@ -113,7 +113,7 @@ def _stated_world(folder: Path) -> int | None:
         world = json.loads(path.read_text(encoding="utf-8"))["world_size"]
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, LookupError, TypeError) as exc:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as exc:
         raise DataError(f"{path}: cannot be read ({exc}); copy it again") from exc
     if not isinstance(world, int):
         raise DataError(f"{path}: field 'world_size' is no whole number; copy it again")

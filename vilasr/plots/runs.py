@@ -120,7 +120,7 @@ def _gradient_norms(state: Path) -> list[tuple[int, float]]:
         history = json.loads(state.read_text(encoding="utf-8"))["log_history"]
         found = [(int(one["step"]), float(one["grad_norm"])) for one in history if _is_number(one.get("grad_norm"))]
         return [(step, norm) for step, norm in found if abs(norm) < _LARGEST]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return []  # still training, or another version: the other panels stand
 
 

@@ -44,8 +44,12 @@ def _read_code(path: Path) -> Reading:
             warnings.simplefilter("ignore")  # about escapes in the user's file
             tree = ast.parse(text)
         return read_code(tree, path.name)
+    except ReaderError:
+        raise
     except (SyntaxError, ValueError, RecursionError, MemoryError) as exc:
         raise ReaderError(f"{path}: not Python that can be read ({exc})") from exc
+    except (TypeError, LookupError, AttributeError, ArithmeticError) as exc:  # of values that fit no program that runs
+        raise ReaderError(f"{path}: cannot be followed ({type(exc).__name__}: {exc}); is it a copy that runs?") from exc
 
 
 def _read_json(path: Path) -> list[object]:

@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from vilasr.one_line import OneLineError
 from vilasr.profile_reading.follow import mark
 
 MARK = re.compile("\x00([A-Za-z]+)(\\d*)\x00")
 _IMAGE = re.compile("\x00I\\d+\x00")
 
 
-class ReaderError(ValueError):
+class ReaderError(OneLineError, ValueError):
     """A source that cannot be read at all; the message names the file."""
 
 

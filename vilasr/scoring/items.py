@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from vilasr.one_line import one_line
 from vilasr.results import Result
 from vilasr.scoring.answers import corrected_accuracy, is_readable
 from vilasr.scoring.benchmark import CORRECTED, OFFICIAL, Benchmark
@@ -36,9 +37,11 @@ def score(result: Result, benchmark: Benchmark) -> Scored:
     scores: dict[str, float] = {**dict.fromkeys(rules, 0.0), **result.scores}
     item, example, trace = (result.id, result.digest), result.example, result.trace
     if example is None or trace is None:
-        return Scored(item, result.sample, result.task or NOT_READ, scores, problem=result.detail or "not run")
+        return Scored(
+            item, result.sample, result.task or NOT_READ, scores, problem=one_line(result.detail.strip() or "not run")
+        )
     if trace.stop_reason is StopReason.ENGINE_ERROR:
-        detail = f"item {result.id}: {trace.detail or 'engine error'}"
+        detail = one_line(f"item {result.id}: {trace.detail or 'engine error'}")
         return Scored(item, result.sample, example.task, scores, None, example.answer, detail)
     problem = None
     try:
@@ -51,7 +54,7 @@ def score(result: Result, benchmark: Benchmark) -> Scored:
         if benchmark.official is not None and trace.steps:  # what was never said is no empty answer
             scores[OFFICIAL] = benchmark.official(example, trace.last_reply if trace.answer is None else trace.answer)
     except ValueError as exc:
-        problem = str(exc)
+        problem = one_line(str(exc))
     unreadable = trace.answer is not None and not is_readable(example, trace.answer)
     return Scored(
         item, result.sample, example.task, scores, trace.answer, example.answer, problem, unreadable and not problem

@@ -53,7 +53,7 @@ def read_all(folder: Path, benchmark: str, expected: Sequence[tuple[str, str]] |
             f"{path}: no results there; run eval/infer.sh first, with the same MODE{_hint(folder)}"
         ) from exc
     except OSError as exc:
-        raise DataError(f"{path}: cannot be read ({exc})") from exc
+        raise DataError(f"{path}: cannot be read ({exc}); check the file and its rights") from exc
     finally:
         gc.freeze()
         if collecting:

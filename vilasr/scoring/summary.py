@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from vilasr.one_line import one_line
 from vilasr.reflect import reflection
 from vilasr.results import Result
 from vilasr.reward import reward_of
@@ -21,6 +22,7 @@ from vilasr.tasks import DataError
 
 log = logging.getLogger(__name__)
 
+_UNUSABLE = (TypeError, ValueError, AttributeError, KeyError, IndexError, ArithmeticError, RecursionError)
 _SHOWN = 20  # errors of items that are logged one by one
 _NAMED = 5  # ids in a list of problems
 
@@ -96,9 +98,9 @@ def summarise(
     if len(failed) > _SHOWN:
         log.error("%s: %d more items failed", read.path, len(failed) - _SHOWN)
     samples = 1 + max((one.sample for one in scored), default=0)
-    found = {(*one.item, one.sample) for one in scored}
+    found = Counter(item for item, _ in {(one.item, one.sample) for one in scored})
     items = list(dict.fromkeys(one.item for one in scored))
-    missing = [i for i in expected or items for sample in range(samples) if (*i, sample) not in found]
+    missing = {item: samples - found[item] for item in expected or items if found[item] < samples}
     named = {
         "missing": [item_id for item_id, _ in missing],
         "unknown": unknown,
@@ -106,7 +108,7 @@ def summarise(
         "unparsed": [one.item[0] for one in scored if one.unreadable],
     }
     problems = Problems(
-        missing=len(missing),
+        missing=sum(missing.values()),
         unknown=len(unknown),
         duplicates=read.duplicates,
         failed=len(failed),
@@ -131,6 +133,39 @@ def summarise(
         notes=_notes(benchmark, len(items), {one.task for one in scored}),
     )
     return summary, scored
+
+
+def summarise_usable(
+    read: ReadResults, benchmark: Benchmark, expected: Collection[tuple[str, str]] | None = None
+) -> tuple[ReadResults, Summary, list[Scored]]:
+    """As `summarise`, with what was scored. Rows that no scorer can take, as none of an episode is, are told and count
+    as unreadable. Raises DataError as `summarise`, and where there is no other row."""
+    try:
+        return read, *summarise(read, benchmark, expected)
+    except DataError:
+        raise
+    except _UNUSABLE:
+        pass
+    usable = []
+    for result in read.results:
+        try:
+            summarise(ReadResults(read.path, [result], 0, 0), benchmark)
+            usable.append(result)
+        except _UNUSABLE as exc:
+            told = f"{read.path}: item {result.id}: cannot be scored ({type(exc).__name__}: {exc})"
+            log.error("%s", one_line(told))
+    if not usable:
+        raise DataError(
+            f"{read.path}: none of its {len(read.results)} results can be scored, as told above; run "
+            "eval/infer.sh again"
+        )
+    read = replace(read, results=usable, unreadable=read.unreadable + len(read.results) - len(usable))
+    try:
+        return read, *summarise(read, benchmark, expected)
+    except DataError:
+        raise
+    except _UNUSABLE as exc:
+        raise DataError(f"{read.path}: cannot be scored ({type(exc).__name__}: {exc})") from exc
 
 
 def _groups(benchmark: Benchmark, scored: Sequence[Scored], samples: int) -> dict[str, list[Group]]:

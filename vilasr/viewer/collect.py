@@ -6,17 +6,17 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vilasr.reflect import reflection
 from vilasr.results import Result
-from vilasr.scoring import Benchmark, Group, find_benchmark
+from vilasr.scoring import Group, find_benchmark
 from vilasr.scoring.benchmark import CORRECTED
 from vilasr.scoring.items import Scored
-from vilasr.scoring.reading import ReadResults, read_all
-from vilasr.scoring.summary import Summary, summarise
+from vilasr.scoring.reading import read_all
+from vilasr.scoring.summary import Summary, summarise_usable
 from vilasr.scoring.table import problem_lines
 from vilasr.tasks import DataError
 from vilasr.viewer.choice import EVERYTHING, Choice, Entry, choose
@@ -26,7 +26,6 @@ from vilasr.viewer.folders import labels
 log = logging.getLogger(__name__)
 
 _SHORT = 80  # characters of an answer in the list
-_UNUSABLE = (TypeError, ValueError, AttributeError, KeyError, IndexError, ArithmeticError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ def collect(folders: Sequence[Path], choice: Choice = EVERYTHING) -> Report:
 
 
 def _read(folder: Path, label: str) -> tuple[Run, Iterator[tuple[Result, Scored]]]:
-    read, summary, scored = _scored(read_all(folder, folder.name), find_benchmark(folder.name))
+    read, summary, scored = summarise_usable(read_all(folder, folder.name), find_benchmark(folder.name))
     traces = [result.trace for result in read.results if result.trace is not None]
     run = Run(
         name=folder.name,
@@ -140,28 +139,6 @@ def _read(folder: Path, label: str) -> tuple[Run, Iterator[tuple[Result, Scored]
         unusable_steps=sum(trace.tool_errors for trace in traces),
     )
     return run, zip(read.results, scored, strict=True)
-
-
-def _scored(read: ReadResults, benchmark: Benchmark) -> tuple[ReadResults, Summary, list[Scored]]:
-    """The results and their scores. Rows that no scorer can take, as none of an episode is, count as unreadable."""
-    try:
-        return read, *summarise(read, benchmark)
-    except _UNUSABLE:
-        pass
-    usable = []
-    for result in read.results:
-        try:
-            summarise(ReadResults(read.path, [result], 0, 0), benchmark)
-            usable.append(result)
-        except _UNUSABLE as exc:
-            log.error("%s: item %s: cannot be scored (%s: %s)", read.path, result.id, type(exc).__name__, exc)
-    if not usable:
-        raise DataError(f"{read.path}: none of its {len(read.results)} results can be scored")
-    read = replace(read, results=usable, unreadable=read.unreadable + len(read.results) - len(usable))
-    try:
-        return read, *summarise(read, benchmark)
-    except _UNUSABLE as exc:
-        raise DataError(f"{read.path}: cannot be scored ({type(exc).__name__}: {exc})") from exc
 
 
 def percent_texts(group: Group) -> list[str]:
