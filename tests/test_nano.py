@@ -15,6 +15,8 @@ from vilasr.tasks import DataError
         ({"hidden": 96, "heads": 4}, "multiple of 16"),
         ({"heads": 6, "kv_heads": 4}, "multiple of kv_heads"),
         ({"vocab": 200}, "vocab must be above"),
+        ({"vocab": 500, "number_tokens": 300}, "vocab must be above 570"),
+        ({"number_tokens": -1}, "number_tokens"),
     ],
 )
 def test_shapes_that_cannot_be(sizes, message):
@@ -46,6 +48,27 @@ def test_transformers_loads_it_and_the_vocabulary_is_the_tokenizers(nano):
         assert tokenizer.encode(token) == [tokenizer.convert_tokens_to_ids(token)]
     assert model.generation_config.eos_token_id == [tokenizer.convert_tokens_to_ids(t) for t in CONTROL_TOKENS[2::-2]]
     assert load_profile(nano / PROFILE_NAME).name == "vilasr-nano-1"
+
+
+@pytest.mark.engine
+def test_numbers_are_tokens_where_asked_and_text_survives(tmp_path):
+    from transformers import AutoTokenizer
+
+    from vilasr.nano import build_tokenizer
+
+    texts = ["go (98, 126), then 3 right", "and 112 wide"] * 9 + ["1234 is long", "rare: 77"]
+    build_tokenizer(texts, 400, number_tokens=4).save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert len(tokenizer) == 400
+
+    def cut(text: str) -> list[str]:
+        return [tokenizer.decode([token]) for token in tokenizer(text, add_special_tokens=False).input_ids]
+
+    assert {" 126", "98", " 3", " 112"} <= set(cut("(98, 126) 3 112"))
+    assert cut("77") == ["7", "7"]
+    for text in (*texts, "1126 98126 1234567", "[98, 126]x98", " 126 98", "a\n98 3"):
+        assert "".join(cut(text)) == text
+        assert tokenizer.decode(tokenizer(text, add_special_tokens=False).input_ids) == text
 
 
 @pytest.mark.engine

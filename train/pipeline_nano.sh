@@ -15,7 +15,8 @@ DEVICE=${DEVICE:-}                    # cuda or cpu; default: cuda if nvidia-smi
 PRICE=${PRICE:-}                      # US dollars an hour of the machine, for the costs that are told at the end
 PYTHON=${PYTHON:-}                    # default: .venv/bin/python
 # What is learned from: mazes of SIZES cells a side, a cell CELL pixels (28: one visual token), and rooms of IMAGE pixels
-# a side, on paper whose colour tells the place. Why: docs/results/nano.md.
+# a side, on paper whose colour tells the place; solutions of mazes start with a search in words. Why:
+# docs/results/nano.md.
 SIZES=${SIZES:-3-8} CELL=${CELL:-28} IMAGE=${IMAGE:-168}
 CAPTIONS=${CAPTIONS:-120000}          # pictures of mazes described, and half as many of rooms
 TRACES=${TRACES:-60000}               # mazes solved in the cold start, and half as many rooms
@@ -33,7 +34,8 @@ SAMPLES=${SAMPLES:-4}                 # episodes of each question, to choose the
 GRPO_STEPS=${GRPO_STEPS:-120}
 SIDE_BY_SIDE=${SIDE_BY_SIDE:-256}     # episodes that vLLM runs at once
 GRPO_CONFIG=${GRPO_CONFIG:-}          # default: train/rl/nano/config_grpo_gpu.yaml, on a CPU config_grpo.yaml
-GRPO_EXTRA=${GRPO_EXTRA:-}            # further key=value of GRPO, separated by spaces
+SFT_EXTRA=${SFT_EXTRA:-}              # further key=value of SFT, and of GRPO, separated by spaces
+GRPO_EXTRA=${GRPO_EXTRA:-}
 DRY=${DRY:-} LIMIT=${LIMIT:-}
 
 set -euo pipefail
@@ -48,13 +50,13 @@ for name in "$@"; do
 done
 if [[ -n $LIMIT ]]; then              # the same in a process group of its own, whose every process ends with it
     status=0
-    LIMIT='' OUT=$OUT timeout --kill-after=20 "$LIMIT" bash "$ROOT/train/pipeline_nano.sh" "$@" || status=$?
+    env LIMIT= OUT="$OUT" timeout --kill-after=20 "$LIMIT" bash "$ROOT/train/pipeline_nano.sh" "$@" || status=$?
     [[ $status != 124 && $status != 137 ]] || { echo "stopped after $LIMIT s; run the same again to go on"; exit 75; }
     exit "$status"
 fi
 if [[ -z $DEVICE ]]; then if nvidia-smi >/dev/null 2>&1; then DEVICE=cuda; else DEVICE=cpu; fi; fi
 cores=$(nproc)
-sft=(use_muon=true)
+sft=(use_muon=true train_sampling_strategy=group_by_length)
 if [[ $DEVICE == cuda ]]; then
     sft+=(use_cpu=false bf16=true flash_attn=torch_flash_varlen per_device_train_batch_size="$BATCH")
     sft+=(preprocessing_num_workers="$cores" dataloader_num_workers="$cores")
@@ -63,8 +65,10 @@ else
     sft+=(per_device_train_batch_size="$((BATCH < 8 ? BATCH : 8))" preprocessing_num_workers="$cores")
     grpo=${GRPO_CONFIG:-train/rl/nano/config_grpo.yaml}
 fi
+# shellcheck disable=SC2206  # a list of words
+sft+=($SFT_EXTRA)
 export GLOBAL_BATCH=$BATCH PREFLIGHT=${PREFLIGHT:-on}
-profile=vilasr/profiles/nano.yaml
+profile=vilasr/profiles/nano_search.yaml
 data=$OUT/data models=$OUT/models results=$OUT/results tests=$OUT/benchmark
 vllm=(--concurrency "$SIDE_BY_SIDE" --max-model-len 4096)
 
@@ -88,7 +92,7 @@ stage() {
 
 # Mazes and rooms. A seed apart for the questions of the later stages: the model has not seen their solutions.
 stage_data() {
-    local maze=(--sizes "$SIZES" --cell-size "$CELL" --tinted --profile "$profile" --workers "$cores" --overwrite)
+    local maze=(--sizes "$SIZES" --cell-size "$CELL" --tinted --search --profile "$profile" --workers "$cores" --overwrite)
     local room=(--image-size "$IMAGE" --tinted --profile "$profile" --workers "$cores" --overwrite)
     local train=(--split train --seed) later=$((SEED + 1000))
     run "$PYTHON" tools/make_mazes.py --out "$data" "${train[@]}" "$SEED" --count "$CAPTIONS" --formats caption "${maze[@]}"
@@ -104,7 +108,8 @@ stage_data() {
     run rm -rf "$models/random"
     run "$PYTHON" tools/make_nano.py --out "$models/random" --profile "$profile" --seed "$SEED" --context 4096 \
         --corpus "$data"/{caption,cold_start}/{maze,room}.json --hidden "$HIDDEN" --heads "$HEADS" \
-        --text-layers "$TEXT_LAYERS" --vision-layers "$VISION_LAYERS" --window 0
+        --text-layers "$TEXT_LAYERS" --vision-layers "$VISION_LAYERS" --window 0 \
+        --vocab 1280 --number-tokens 448
 }
 
 # Stage 0: it learns to read pictures. A 7B model from the hub can; random weights cannot.
@@ -135,6 +140,9 @@ stage_reflective() {
 # Stage 3: GRPO, its reward by the functions that score the evaluation.
 reinforce() { # from, to
     local keys=(actor_rollout_ref.model.path="$models/$1" trainer.default_local_dir="$OUT/grpo/$2")
+    # A search, ten drawings and their images.
+    keys+=(data.max_response_length=3072 actor_rollout_ref.rollout.max_model_len=4096)
+    [[ $DEVICE == cuda ]] || keys+=(actor_rollout_ref.rollout.max_num_batched_tokens=4096)
     keys+=(data.train_files="[$data/rl/vilasr_rl_data.jsonl,$data/rl/room.jsonl]" data.seed="$SEED")
     # shellcheck disable=SC2206  # GRPO_EXTRA is a list of words
     keys+=(trainer.total_training_steps="$GRPO_STEPS" $GRPO_EXTRA)

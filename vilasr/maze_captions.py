@@ -16,6 +16,7 @@ from random import Random
 from typing import TypeVar
 
 from vilasr.maze_layouts import MOVES, Cell, path_to, runs_of, spell, step_from, tree_from, walk
+from vilasr.maze_search import search_text
 from vilasr.maze_traces import to_profile
 from vilasr.mazes import MazeQuestion
 from vilasr.prompts import Profile
@@ -46,11 +47,15 @@ class _Reader:
         return [name for name in MOVES if self.maze.is_open(cell, step_from(cell, name))]
 
 
-def caption(question: MazeQuestion, side: int, profile: Profile, rng: Random) -> list[tuple[str, str]]:
-    """(asked, answered) in order; no question twice. `side` is the picture's, in pixels."""
+def caption(
+    question: MazeQuestion, side: int, profile: Profile, rng: Random, search: bool = False
+) -> list[tuple[str, str]]:
+    """(asked, answered) in order; no question twice. `side` is the picture's, in pixels. `search`: the way is told
+    after a search (`vilasr.maze_search`), and is the only long answer of every second maze."""
     reader = _Reader(question, side, profile)
     makers = [_where, _what, _go, _go, _wall, _wall, _ways, _toward, _toward]
-    return [*short_turns(makers, reader, rng), _path(reader, rng), (DESCRIBE, _description(reader))]
+    turns = [*short_turns(makers, reader, rng), _path(reader, rng, search)]
+    return turns if search and rng.random() < 0.5 else [*turns, (DESCRIBE, _description(reader))]
 
 
 def short_turns(
@@ -108,11 +113,13 @@ def _toward(reader: _Reader, rng: Random) -> tuple[str, str]:
     return f"Which way is it from {reader.spell(cell)} to the {name}?", way
 
 
-def _path(reader: _Reader, rng: Random) -> tuple[str, str]:
+def _path(reader: _Reader, rng: Random, search: bool) -> tuple[str, str]:
     start = reader.things["green square"]
     name = rng.choice(sorted(reader.things.keys() - {"green square"}))
-    path = path_to(tree_from(reader.maze, start), reader.things[name])
-    return f"Which moves lead from the green square to the {name}?", spell(runs_of(path))
+    asked = f"Which moves lead from the green square to the {name}?"
+    if search:
+        return asked, search_text(reader.maze, start, reader.things[name], reader.spell)
+    return asked, spell(runs_of(path_to(tree_from(reader.maze, start), reader.things[name])))
 
 
 def _description(reader: _Reader) -> str:

@@ -81,7 +81,7 @@ class Job(AnyJob[Plan, MazeQuestion]):
         return {"grid_size": question.maze.size, "layout": layout_hash(question.maze)}
 
     def episode(self, question: MazeQuestion, example: Example, rng: Random, errs: bool) -> Episode:
-        return oracle_episode(question, example, self.profile, rng, errs=errs)
+        return oracle_episode(question, example, self.profile, rng, errs=errs, search=self.search)
 
     def caption(self, question: MazeQuestion, rng: Random) -> Turns:
-        return caption(question, self._side(question), self.profile, rng)
+        return caption(question, self._side(question), self.profile, rng, search=self.search)

@@ -14,6 +14,7 @@ from vilasr.drawing.marks import Line
 from vilasr.drawing.spelling import spell_answer, spell_call
 from vilasr.episode import Continue, Done, Episode
 from vilasr.maze_layouts import MOVES, OPPOSITE, Cell, Run, join_runs, runs_of, spell, step_from, walk
+from vilasr.maze_search import search_text
 from vilasr.mazes import LETTERS, Kind, MazeQuestion
 from vilasr.messages import Reply
 from vilasr.prompts import Profile
@@ -59,8 +60,11 @@ class Call:
     redraw: Slip | None = None
 
 
-def oracle_episode(question: MazeQuestion, example: Example, profile: Profile, rng: Random, errs: bool) -> Episode:
-    """A finished episode with the right answer, well-formed, reflective exactly if `errs`.
+def oracle_episode(
+    question: MazeQuestion, example: Example, profile: Profile, rng: Random, errs: bool, search: bool = False
+) -> Episode:
+    """A finished episode with the right answer, well-formed, reflective exactly if `errs`. `search`: where the path is
+    not told by the question, the first thought is the search for it (`vilasr.maze_search`).
 
     `example` is the question as a reader of its file gets it, with its one frame, square, loaded."""
     episode = Episode(example, profile)
@@ -72,8 +76,10 @@ def oracle_episode(question: MazeQuestion, example: Example, profile: Profile, r
     while len(calls) > room and lines < len(runs):
         lines += 1
         calls = _calls(len(runs), slip, lines)
+    before = _searched(question, episode) if search and question.kind is not Kind.DESTINATION else ""
     for call in calls:
-        step = episode.advance(Reply(_drawing(question, runs, call, episode, rng)))
+        step = episode.advance(Reply(_drawing(question, runs, call, episode, rng, before)))
+        before = ""
         assert isinstance(step, Continue), f"{question.id}: ended early"
     right = question.options[LETTERS.index(question.answer)]
     thought = rng.choice(_ANSWER[question.kind]).format(right=right, letter=question.answer)
@@ -127,8 +133,21 @@ def _chunks(first: int, stop: int, lines: int) -> list[Call]:
     return [Call(k, min(k + lines, stop) - 1) for k in range(first, stop, lines)]
 
 
-def _drawing(question: MazeQuestion, runs: Sequence[Run], call: Call, episode: Episode, rng: Random) -> str:
-    """The reply of one drawing call, on the latest image."""
+def _searched(question: MazeQuestion, episode: Episode) -> str:
+    image = episode.scene.nodes[-1]
+    grid = question.grid(image.width)
+
+    def spelled(cell: Cell) -> str:
+        x, y = to_profile(grid.centre(cell), image.width, episode.profile)
+        return f"({x:.0f}, {y:.0f})"
+
+    return search_text(question.maze, question.path[0], question.path[-1], spelled) + "\n"
+
+
+def _drawing(
+    question: MazeQuestion, runs: Sequence[Run], call: Call, episode: Episode, rng: Random, before: str
+) -> str:
+    """The reply of one drawing call, on the latest image; `before` begins the thought."""
     image = episode.scene.nodes[-1]
     shown = list(runs[call.first : call.last + 1])
     if call.slip is not None:
@@ -148,7 +167,7 @@ def _drawing(question: MazeQuestion, runs: Sequence[Run], call: Call, episode: E
         moves=spell(shown), image=image.index, label=f"step {call.first + 1}", fault=fault
     )
     thought = thought[0].upper() + thought[1:] + _tally(question.kind, [*runs[: call.first], *shown])
-    return spell_call(thought, marks)
+    return spell_call(before + thought, marks)
 
 
 def to_profile(point: tuple[int, int], side: int, profile: Profile) -> tuple[float, float]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +42,7 @@ CONTROL_TOKENS = (
 _SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+_NUMBER = re.compile(r" \d{1,3}(?!\d)|(?<![\d ])\d{2,3}(?!\d)")
 
 # Qwen2-VL's conversation format: the default system turn where none is given, a pad between vision marks an image.
 CHAT_TEMPLATE = (
@@ -77,14 +80,17 @@ class NanoSize:
     window: int = (
         112  # pixels a side within which vision layers but the last attend; 0: all attend to the whole picture
     )
+    number_tokens: int = 0  # so many of the vocabulary are whole numbers; 0: each digit is a token, as in Qwen2
 
     def __post_init__(self) -> None:
         if self.hidden % self.heads or (self.hidden // self.heads) % 16:
             raise ValueError("hidden / heads must be a multiple of 16")
         if self.heads % self.kv_heads:
             raise ValueError("heads must be a multiple of kv_heads")
-        if self.vocab < 256 + len(CONTROL_TOKENS) + 1:
-            raise ValueError(f"vocab must be above {256 + len(CONTROL_TOKENS)}: all bytes and the control tokens")
+        if self.number_tokens < 0:
+            raise ValueError("number_tokens must not be negative")
+        if self.vocab < (least := 256 + len(CONTROL_TOKENS) + self.number_tokens) + 1:
+            raise ValueError(f"vocab must be above {least}: all bytes, the control tokens and the numbers")
 
 
 def corpus_texts(path: Path) -> Iterator[str]:
@@ -94,7 +100,7 @@ def corpus_texts(path: Path) -> Iterator[str]:
         for item in items:
             for message in item["conversations"]:
                 yield message["content"]
-    except (OSError, ValueError, KeyError, TypeError) as exc:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as exc:
         raise DataError(f"{path}: not a ShareGPT file ({exc!r}); tools/make_mazes.py writes one") from exc
 
 
@@ -103,8 +109,10 @@ def _transformers() -> Any:
     return importlib.import_module("transformers")
 
 
-def build_tokenizer(texts: Iterable[str], vocab: int) -> Any:
+def build_tokenizer(texts: Iterable[str], vocab: int, number_tokens: int = 0) -> Any:
     """A byte-level BPE tokenizer with Qwen's control tokens; `vocab` is its full size, control tokens included.
+    The `number_tokens` most frequent numbers of the texts, of up to three digits and with or without a space before
+    them, are tokens of their own: added ones, as transformers gives every tokenizer of Qwen's class Qwen's own cuts.
 
     Where the texts give fewer merges than `vocab` asks for, the rest is filled with unused tokens, so that the
     model's vocabulary equals the tokenizer's (vLLM never samples an id the tokenizer lacks).
@@ -120,12 +128,20 @@ def build_tokenizer(texts: Iterable[str], vocab: int) -> Any:
     )
     tokenizer.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab - len(CONTROL_TOKENS),
+        vocab_size=vocab - len(CONTROL_TOKENS) - number_tokens,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         special_tokens=[],
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    numbers: Counter[str] = Counter()
+
+    def counted() -> Iterator[str]:
+        for text in texts:
+            if number_tokens:
+                numbers.update(_NUMBER.findall(text))
+            yield text
+
+    tokenizer.train_from_iterator(counted(), trainer)
     fast = _transformers().Qwen2TokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",
@@ -134,6 +150,7 @@ def build_tokenizer(texts: Iterable[str], vocab: int) -> Any:
         unk_token=None,
         additional_special_tokens=list(CONTROL_TOKENS),
     )
+    fast.add_tokens(sorted(numbers, key=lambda number: (-numbers[number], number))[:number_tokens])
     fast.add_tokens([f"<|unused_{i}|>" for i in range(vocab - len(fast))])
     fast.chat_template = CHAT_TEMPLATE
     return fast
@@ -144,7 +161,7 @@ def build_nano(out: Path, texts: Iterable[str], size: NanoSize, seed: int = 0) -
     import torch
 
     hf = _transformers()
-    tokenizer = build_tokenizer(texts, size.vocab)
+    tokenizer = build_tokenizer(texts, size.vocab, size.number_tokens)
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in CONTROL_TOKENS}
     head = size.hidden // size.heads
     config = hf.Qwen2_5_VLConfig(

@@ -102,7 +102,8 @@ Q = TypeVar("Q", bound=Question)
 @dataclass(frozen=True)
 class Job(ABC, Generic[P, Q]):
     """`count` questions of `plan` as images of `image_size` pixels a side, in all `formats`. Of the cold-start episodes
-    `err_share` redraw a mark, of the reflective ones all. `tinted`: on `vilasr.tinted_paper`."""
+    `err_share` redraw a mark, of the reflective ones all. `tinted`: on `vilasr.tinted_paper`. `search`: solutions start
+    with a search in words, where the task has one."""
 
     out: Path
     plan: P
@@ -112,6 +113,7 @@ class Job(ABC, Generic[P, Q]):
     profile: Profile
     err_share: float = 0.25
     tinted: bool = False
+    search: bool = False
 
     task: ClassVar[str]  # in file names, ids and folders
     rl_type: ClassVar[str]  # `data_type` of its RL data
