@@ -5,12 +5,13 @@
     python3 tools/make_mazes.py --out ViLaSR-data --split train --count 5000
 
 The first writes benchmark/maze.json, the second ViLaSR-data/rl/vilasr_rl_data.jsonl, and cold_start/maze.json with
-dataset_info.json and the profile in ViLaSR-data. `--formats reflective` writes reflective_rejection_sampling/maze.json:
-episodes that all notice and redraw a wrong line; `--formats caption` writes caption/maze.json: questions and answers
-about what the pictures show, to pre-train on. For small models that learn to see from nothing: `--cell-size 28` makes a
-cell one visual token of Qwen2.5-VL, `--tinted` lets the paper's colour tell the place, `--search` writes down the search
-for the path (with a profile of 1,000 tokens a turn, as vilasr/profiles/nano_search.yaml). No maze of one split is in
-the other, not even turned or mirrored. The same arguments give the same bytes, whatever the number of workers.
+dataset_info.json and the profile in ViLaSR-data. `--formats reflective` writes
+reflective_rejection_sampling/maze.json: episodes that all notice and redraw a wrong line; `--formats caption` writes
+caption/maze.json: questions and answers about what the pictures show, to pre-train on. For small models that learn to
+see from nothing: `--cell-size 28` makes a cell one visual token of Qwen2.5-VL, `--tinted` lets the paper's colour
+tell the place, `--search` writes down the search for the path (with a profile of 1,000 tokens a turn, as
+vilasr/profiles/nano_search.yaml). No maze of one split is in the other, not even turned or mirrored. The same
+arguments give the same bytes, whatever the number of workers.
 """
 
 from __future__ import annotations

@@ -24,6 +24,9 @@ from vilasr.selection import Selection, named_ids
 from vilasr.tasks import DataError
 
 
+UNREADABLE = (ReaderError, ProfileError)  # a text that is not understood, or that no profile may hold
+
+
 @cache
 def _profiles() -> tuple[bytes, ...]:
     source = default_profile().source
@@ -98,8 +101,14 @@ TARGETS = (
     Target("profile", _profiles, profile, json_mutator, (ProfileError,), often=0.05),
     Target("profile-yaml", _yamls, profile, text_mutator, (ProfileError,), often=0.05),
     Target(
-        "profile-of-data", _conversations, profile_from_data, json_mutator, (ReaderError,), often=0.015, named=False
+        "profile-of-data",
+        _conversations,
+        profile_from_data,
+        json_mutator,
+        UNREADABLE,
+        often=0.015,
+        named=False,
     ),
-    Target("profile-of-code", _code, profile_from_code, text_mutator, (ReaderError,), often=0.05, named=False),
+    Target("profile-of-code", _code, profile_from_code, text_mutator, UNREADABLE, often=0.05, named=False),
     Target("ids-file", lambda: (b"a\nb\nc-1\n", "ä\r\n\u2028x".encode()), ids, text_mutator, (DataError,), often=2),
 )

@@ -216,7 +216,7 @@ DAMAGES: list[tuple[Callable[[Path], Any], str]] = [
     (no_tensor, rf"rank_0\.pt: entry '{NORM}' is no tensor"),
     (lambda actor: (actor / "huggingface" / "config.json").unlink(), r"config\.json: is missing; the trainer writes"),
     (lambda actor: (actor / "huggingface" / "config.json").write_text("{"), "is no configuration that transformers"),
-    (architecture, r"field 'architectures' is \['MyOwnModel'\], and must name one class"),
+    (architecture, r"field 'architectures' is \['MyOwnModel'\], and must name one model class"),
     (lambda actor: (actor / "huggingface" / "tokenizer.json").unlink(), "huggingface: holds no tokenizer"),
 ]
 

@@ -61,7 +61,8 @@ class Entries(Mapping[str, Dataset]):
         """The file that an entry names, whatever else is wrong with it."""
         entry = self._entries[name]
         file = None if not isinstance(entry, dict) or _is_remote(entry) else entry.get("file_name")
-        return self._path.parent / file if isinstance(file, str) and file else None
+        found = self._path.parent / file if isinstance(file, str) and file else None
+        return found if found is not None and not _unusable(found) else None
 
 
 def read_dataset_info(folder: Path) -> Entries:
@@ -101,7 +102,18 @@ def _dataset(name: str, entry: object, path: Path) -> Dataset:
     for key, value in (("images", images), ("system", system)):
         if value is not None and not isinstance(value, str):
             raise DataError(f"{where}.columns.{key}: must be the name of a field")
+    if problem := _unusable(path.parent / file):
+        raise DataError(f"{where}.file_name: cannot be looked up ({problem}); name a file relative to {path.parent}")
     return Dataset(name, path.parent / file, messages, images, system, _tags(_mapping(entry, "tags", where), where))
+
+
+def _unusable(file: Path) -> str | None:
+    """Why the system does not even look for the file: a name longer than it allows, a folder that may not be read."""
+    try:
+        file.exists()
+    except OSError as exc:
+        return exc.strerror or str(exc)
+    return None
 
 
 def _mapping(entry: Mapping[str, Any], key: str, where: str) -> dict[str, Any] | None:

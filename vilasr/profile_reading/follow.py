@@ -15,6 +15,7 @@ import operator
 import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 MAX_STEPS = 200_000
@@ -275,13 +276,14 @@ class Follower:
 
     def _format(self, template: str, arguments: list, keywords: dict) -> str:
         """`str.format` with plain fields only: a width in a format could ask for gigabytes."""
-        out, automatic = [], iter(arguments)
+        out, automatic = [], count()
         for literal, name, spec, conversion in string.Formatter().parse(template):
             out.append(literal)
             if name is None:
                 continue
             if spec or conversion:
                 raise ValueError("not a plain field")
-            value = next(automatic) if name == "" else arguments[int(name)] if name.isdigit() else keywords[name]
+            place = next(automatic) if name == "" else int(name) if name.isdigit() else None
+            value = keywords[name] if place is None else arguments[place]
             out.append(self._text(value))
         return "".join(out)
