@@ -23,7 +23,6 @@ from vilasr.prompts import default_profile, load_profile, wording
 from vilasr.selection import Selection, named_ids
 from vilasr.tasks import DataError
 
-
 UNREADABLE = (ReaderError, ProfileError)  # a text that is not understood, or that no profile may hold
 
 
