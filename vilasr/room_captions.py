@@ -64,13 +64,10 @@ def _point(reader: _Reader, rng: Random) -> tuple[str, str]:
         thing = rng.choice(reader.things)
         x, y = (round(start + thing.size / 2) for start in (thing.x, thing.y))
         return f"Whose centre is near {reader.point(x, y)}?", thing.name
-    free = [
-        (x, y)
-        for x in range(2, ROOM - 1)
-        for y in range(WALL, ROOM - 1)
-        if all(not (t.x - 2 <= x <= t.x + t.size + 2 and t.y - 2 <= y <= t.y + t.size + 2) for t in reader.things)
-    ]
-    return f"Whose centre is near {reader.point(*rng.choice(free))}?", "nothing"
+    while True:  # objects never fill a room
+        x, y = rng.randrange(2, ROOM - 1), rng.randrange(WALL, ROOM - 1)
+        if all(not (t.x - 2 <= x <= t.x + t.size + 2 and t.y - 2 <= y <= t.y + t.size + 2) for t in reader.things):
+            return f"Whose centre is near {reader.point(x, y)}?", "nothing"
 
 
 def _is_there(reader: _Reader, rng: Random) -> tuple[str, str]:
