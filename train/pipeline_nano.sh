@@ -56,7 +56,7 @@ if [[ -n $LIMIT ]]; then              # the same in a process group of its own, 
 fi
 if [[ -z $DEVICE ]]; then if nvidia-smi >/dev/null 2>&1; then DEVICE=cuda; else DEVICE=cpu; fi; fi
 cores=$(nproc)
-sft=(use_muon=true train_sampling_strategy=group_by_length)
+sft=(use_muon=true)                  # in random order: sorted by length, fifty steps see one task and unlearn the other
 if [[ $DEVICE == cuda ]]; then
     sft+=(use_cpu=false bf16=true flash_attn=torch_flash_varlen per_device_train_batch_size="$BATCH")
     sft+=(preprocessing_num_workers="$cores" dataloader_num_workers="$cores")
